@@ -1,0 +1,1 @@
+"""Scores any method that draws people; keeps the leaderboard."""

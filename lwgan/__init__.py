@@ -1,0 +1,1 @@
+"""Liquid Warping GAN with Attention: the model that draws people."""
