@@ -1,0 +1,51 @@
+# `make demo` runs the whole path on synthetic people; `make test` proves it. Both set up what they need.
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO ?= demo
+
+.PHONY: help setup demo test test-slow bench lint format clean
+
+help:
+	@echo "make setup      create .venv with the versions of requirements.lock"
+	@echo "make demo       synthesise people, prepare them, run the benchmark, write a report"
+	@echo "make test       the fast tests (CPU, offline, under 10 minutes)"
+	@echo "make test-slow  the slow proofs: kills, wheel, coverage of the intervals"
+	@echo "make bench      speed of the rasterizer, of prepare and of the metrics on this machine"
+	@echo "make lint       formatting, lint and types"
+
+setup: .venv/ready
+
+# uv resolves torch's build for this machine; the marker file makes the target idempotent.
+.venv/ready: requirements.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	touch $@
+
+demo: setup
+	$(BIN)/iper synth --root $(DEMO)/data --size small --seed 1
+	$(BIN)/iper prepare --root $(DEMO)/data --workers 2
+	$(BIN)/lwgan-bench run --task imitation --root $(DEMO)/data --out $(DEMO)/run --size 256 --workers 2
+	$(BIN)/lwgan-bench report $(DEMO)/run
+
+test: setup
+	$(BIN)/python -m pytest -m "not slow" -n 2
+
+test-slow: setup
+	$(BIN)/python -m pytest -m slow
+
+bench: setup
+	$(BIN)/python scripts/bench.py
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
