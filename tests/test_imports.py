@@ -13,7 +13,9 @@ ALLOWED = {
 }
 ADAPTER = Path("benchmarks/lwgan_method.py")  # the only file of benchmarks that may import lwgan
 FILES = sorted(
-    path.relative_to(REPOSITORY) for package in ALLOWED for path in REPOSITORY.glob(f"{package}/**/*.py")
+    path.relative_to(REPOSITORY)
+    for package in ALLOWED
+    for path in REPOSITORY.glob(f"{package}/**/*.py")
 )
 
 
@@ -67,6 +69,8 @@ def test_smplx_is_imported_in_one_place() -> None:
     users = {
         str(path)
         for path in FILES
-        if any(n.split(".")[0] == "smplx" for n in imported_modules((REPOSITORY / path).read_text()))
+        if any(
+            n.split(".")[0] == "smplx" for n in imported_modules((REPOSITORY / path).read_text())
+        )
     }
     assert len(users) <= 1, users
