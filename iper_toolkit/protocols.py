@@ -1,0 +1,547 @@
+"""Evaluation protocols: which clip is re-made from which source frames, and which frames are scored.
+
+A protocol is a folder: `protocol.toml` (id, version, dataset, title, rules) and one csv file a table,
+whose columns are the fields of the row classes below. Shipped ones lie in `manifests/protocols/<id>/`;
+a dataset may carry its own in `<root>/protocol/`. Frame numbers are 0-based positions in a clip's
+sorted frame list, whatever the files are called; ranges are inclusive at both ends.
+
+The tables say what was agreed; a *case* is one piece of work made from them. A case may name frames
+that a clip does not have (some official ranges do): `ImitationCase.clipped` keeps the frames that
+exist and says so in the case's note. `docs/protocols.md` lists the known inconsistencies.
+"""
+
+import csv
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_type_hints
+
+from iper_toolkit.assets import manifests_folder
+from iper_toolkit.atomic import write_atomically
+
+Kind = Literal["self", "cross", "all"]
+
+
+class SourceRow(NamedTuple):
+    """`frame` is source number `position` of `video` when `num_sources` sources are allowed."""
+
+    video: str
+    num_sources: int
+    position: int
+    frame: int
+
+
+class SelfRow(NamedTuple):
+    """`video` is re-made on its own frames `first_frame..last_frame`."""
+
+    video: str
+    first_frame: int
+    last_frame: int
+
+
+class CrossRow(NamedTuple):
+    """The person of `video`, driven by frames of `driver`; `real_*` are real frames of the person to compare with."""
+
+    video: str
+    driver: str
+    driver_first: int
+    driver_last: int
+    real_first: int
+    real_last: int
+
+
+class ViewRow(NamedTuple):
+    """A frame of a turning person. `kind`: a source "candidate", an "evaluated" frame, or one only "listed"."""
+
+    video: str
+    kind: str
+    position: int
+    frame: int
+    nominal_angle: int | None
+
+
+class TransferRow(NamedTuple):
+    """`person` dressed as in `outfit_from`, whose frames are the motion and the truth."""
+
+    person: str
+    outfit_from: str
+
+
+TABLES: dict[str, type] = {
+    "sources": SourceRow,
+    "self_imitation": SelfRow,
+    "cross_imitation": CrossRow,
+    "views": ViewRow,
+    "appearance_transfer": TransferRow,
+}
+RULES = {
+    "frames": "0-based positions in the sorted frame list; ranges are inclusive at both ends",
+    "past the end": "a case is clipped to the frames that exist, and its note says how many were lost",
+    "repeated sources": "a source frame that is listed twice is given once",
+    "source frames": "drawn but not scored; the variant named 'official' scores them too",
+}
+VIEW_KINDS = ("candidate", "evaluated", "listed")
+
+
+@dataclass(frozen=True)
+class ImitationCase:
+    """One person re-made in one motion.
+
+    `source_frames` are what the method sees, in order, each frame once. The method draws
+    `driver_first..driver_last` of `driver`; for kind "self" these are also the truth, for kind
+    "cross" `real_first..real_last` are real frames of the person in other poses.
+    """
+
+    key: str
+    kind: Literal["self", "cross"]
+    clip: str
+    driver: str
+    num_sources: int
+    source_frames: tuple[int, ...]
+    driver_first: int
+    driver_last: int
+    real_first: int
+    real_last: int
+    note: str = ""
+
+    @property
+    def driver_frames(self) -> range:
+        return range(self.driver_first, self.driver_last + 1)
+
+    @property
+    def real_frames(self) -> range:
+        return range(self.real_first, self.real_last + 1)
+
+    @property
+    def person_key(self) -> str:
+        """Cases with the same one share their sources, so a method may learn the person once for all of them."""
+        return f"{self.clip}@{','.join(map(str, self.source_frames))}"
+
+    def clipped(self, num_frames: int, num_driver_frames: int) -> "ImitationCase":
+        """The case with the frames that exist, when `clip` has `num_frames` and `driver` `num_driver_frames`.
+
+        What was cut off is said in `note`. A range may become empty; a missing source frame is an error,
+        because the case would be another one without it.
+
+        Raises:
+            ValueError: a source frame lies past the end of the clip.
+        """
+        missing = [frame for frame in self.source_frames if frame >= num_frames]
+        if missing:
+            raise ValueError(
+                f"Case {self.key}: source frames {missing} lie past the end of clip {self.clip}, "
+                f"which has {num_frames} frames. Is this the clip the protocol means?"
+            )
+        notes = [self.note] if self.note else []
+        changed: dict[str, int] = {}
+        ranges = [("driver", self.driver, self.driver_frames, num_driver_frames)]
+        ranges.append(("real", self.clip, self.real_frames, num_frames))
+        for name, clip, frames, available in ranges:
+            lost = sum(frame >= available for frame in frames)
+            if lost:
+                changed[f"{name}_last"] = max(available, frames.start) - 1
+                note = f"{lost} of {len(frames)} frames lie past the end of {clip} ({available} frames)"
+                if note not in notes:
+                    notes.append(note)
+        return replace(self, note="; ".join(notes), **changed)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class TransferCase:
+    """A person in another outfit of theirs: head from `person`; clothes, motion and truth from `outfit_from`."""
+
+    key: str
+    person: str
+    outfit_from: str
+    num_sources: int
+    person_source_frames: tuple[int, ...]
+    outfit_source_frames: tuple[int, ...]
+    first_frame: int
+    last_frame: int
+
+
+@dataclass(frozen=True)
+class ViewCase:
+    """A person seen from other sides: each of `frames` is drawn from `source_frames`."""
+
+    key: str
+    clip: str
+    num_sources: int
+    source_frames: tuple[int, ...]
+    frames: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The frozen tables of one protocol, checked.
+
+    `one_source_of`: None, or n where each of the n sources of a clip is a case of its own, one source at a time.
+    """
+
+    id: str
+    version: int
+    dataset: str
+    title: str
+    rules: Mapping[str, str] = field(default_factory=dict)
+    one_source_of: int | None = None
+    sources: tuple[SourceRow, ...] = ()
+    self_imitation: tuple[SelfRow, ...] = ()
+    cross_imitation: tuple[CrossRow, ...] = ()
+    views: tuple[ViewRow, ...] = ()
+    appearance_transfer: tuple[TransferRow, ...] = ()
+
+    def __post_init__(self) -> None:
+        where = f"protocol {self.id!r}"
+        if not self.id or not all(letter.isalnum() or letter in "-._" for letter in self.id):
+            raise ValueError(f"{where}: the id takes letters, digits, '-', '.' and '_'.")
+        if not self.sources:
+            raise ValueError(f"{where}: sources.csv is empty, so no case has a source frame.")
+        for kind, rows in self.tables.items():
+            if len(set(rows)) != len(rows):
+                twice = next(row for row in rows if rows.count(row) > 1)
+                raise ValueError(f"{where}: {kind}.csv holds the row {tuple(twice)} twice.")
+        for row in self.self_imitation:
+            self._check_range("self_imitation", row.video, row.first_frame, row.last_frame)
+        for cross in self.cross_imitation:
+            self._check_range(
+                "cross_imitation", cross.driver, cross.driver_first, cross.driver_last
+            )
+            self._check_range("cross_imitation", cross.video, cross.real_first, cross.real_last)
+        for view in self.views:
+            if view.kind not in VIEW_KINDS:
+                raise ValueError(
+                    f"{where}: views.csv has kind {view.kind!r}; it takes {', '.join(VIEW_KINDS)}."
+                )
+        for clip, counts in self._sources_of.items():
+            for num_sources, frames in counts.items():
+                if len(frames) != num_sources or any(frame < 0 for frame in frames):
+                    raise ValueError(
+                        f"{where}: sources.csv lists {frames} for {num_sources} sources of {clip}; "
+                        f"it takes positions 0..{num_sources - 1}, each once, and frames from 0 up."
+                    )
+        videos = {row.video for row in self.self_imitation + self.cross_imitation}
+        transferred = {name for row in self.appearance_transfer for name in row}
+        without = sorted((videos | transferred) - set(self._sources_of))
+        if without:
+            raise ValueError(f"{where}: sources.csv has no row for {', '.join(without[:5])}.")
+        lost = sorted({r.outfit_from for r in self.appearance_transfer} - set(self._self_ranges))
+        if lost:
+            raise ValueError(f"{where}: self_imitation.csv has no range for {', '.join(lost[:5])}.")
+        keys = [_case_key("self", row.video) for row in self.self_imitation]
+        keys += [_case_key("cross", row.video, row.driver) for row in self.cross_imitation]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise ValueError(
+                    f"{where}: two cases would be called {key!r}; a case is named once."
+                )
+
+    def _check_range(self, table: str, video: str, first: int, last: int) -> None:
+        if not 0 <= first <= last:
+            raise ValueError(
+                f"protocol {self.id!r}: {table}.csv has the range {first}..{last} for {video}; "
+                "it takes 0 <= first <= last (both ends belong to it)."
+            )
+
+    @property
+    def tables(self) -> dict[str, tuple[Any, ...]]:
+        """Table name -> its rows, in the order of the files."""
+        return {name: getattr(self, name) for name in TABLES}
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of what decides a score: everything but the title, rows sorted, so file order and line ends do not."""
+        content = {
+            "id": self.id,
+            "version": self.version,
+            "dataset": self.dataset,
+            "rules": dict(self.rules),
+            "one_source_of": self.one_source_of,
+            "tables": {
+                name: sorted(([*row] for row in rows), key=json.dumps)
+                for name, rows in self.tables.items()
+            },
+        }
+        canonical = json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    @property
+    def clips(self) -> tuple[str, ...]:
+        """Every clip that a case reads, sorted."""
+        names = {row.video for row in self.self_imitation + self.cross_imitation + self.views}
+        names |= {row.driver for row in self.cross_imitation}
+        names |= {name for row in self.appearance_transfer for name in row}
+        return tuple(sorted(names))
+
+    @cached_property
+    def _sources_of(self) -> dict[str, dict[int, tuple[int, ...]]]:
+        """clip -> number of sources -> frames by position."""
+        found: dict[str, dict[int, dict[int, int]]] = {}
+        for row in self.sources:
+            found.setdefault(row.video, {}).setdefault(row.num_sources, {})[row.position] = (
+                row.frame
+            )
+        return {
+            clip: {
+                number: tuple(frames[k] for k in range(number) if k in frames)
+                for number, frames in counts.items()
+            }
+            for clip, counts in found.items()
+        }
+
+    @cached_property
+    def _self_ranges(self) -> dict[str, SelfRow]:
+        return {row.video: row for row in self.self_imitation}
+
+    def source_frames(self, clip: str, num_sources: int) -> tuple[int, ...]:
+        """The frames listed as the sources of a clip, by position; a frame may be listed twice.
+
+        Raises:
+            ValueError: the protocol has no list of that length for the clip.
+        """
+        counts = self._sources_of.get(clip, {})
+        if num_sources not in counts:
+            raise ValueError(
+                f"protocol {self.id!r} lists no {num_sources} sources for {clip!r}; "
+                f"it has lists of {', '.join(map(str, sorted(counts))) or 'none'}."
+            )
+        return counts[num_sources]
+
+    def imitation_cases(self, kind: Kind = "all", num_sources: int = 1) -> list[ImitationCase]:
+        """The cases of motion imitation, in the order of the tables: first self, then cross.
+
+        Raises:
+            ValueError: no such list of sources, or more than one source where the protocol allows one at a time.
+        """
+        if self.one_source_of is not None and num_sources != 1:
+            raise ValueError(
+                f"protocol {self.id!r} gives one source at a time; it takes num_sources=1, not {num_sources}."
+            )
+        cases: list[ImitationCase] = []
+        if kind in ("self", "all"):
+            for row in self.self_imitation:
+                own = (row.first_frame, row.last_frame)
+                cases += self._cases_of("self", row.video, row.video, (*own, *own), num_sources)
+        if kind in ("cross", "all"):
+            for cross in self.cross_imitation:
+                cases += self._cases_of("cross", cross.video, cross.driver, cross[2:], num_sources)
+        return cases
+
+    def _cases_of(
+        self,
+        kind: Literal["self", "cross"],
+        clip: str,
+        driver: str,
+        ranges: tuple[int, int, int, int],
+        num_sources: int,
+    ) -> list[ImitationCase]:
+        key = _case_key(kind, clip, driver)
+        if self.one_source_of is None:
+            listed = self.source_frames(clip, num_sources)
+            frames = tuple(dict.fromkeys(listed))
+            note = f"sources {list(listed)} name a frame twice" if frames != listed else ""
+            return [ImitationCase(key, kind, clip, driver, num_sources, frames, *ranges, note)]
+        return [
+            ImitationCase(f"{key}-from-{k}", kind, clip, driver, 1, (frame,), *ranges)
+            for k, frame in enumerate(self.source_frames(clip, self.one_source_of))
+        ]
+
+    def transfer_cases(self, num_sources: int = 1) -> list[TransferCase]:
+        """The cases of appearance transfer, evaluated on the self range of the clip that gives the outfit."""
+        return [
+            TransferCase(
+                _case_key("transfer", row.person, row.outfit_from),
+                row.person,
+                row.outfit_from,
+                num_sources,
+                tuple(dict.fromkeys(self.source_frames(row.person, num_sources))),
+                tuple(dict.fromkeys(self.source_frames(row.outfit_from, num_sources))),
+                self._self_ranges[row.outfit_from].first_frame,
+                self._self_ranges[row.outfit_from].last_frame,
+            )
+            for row in self.appearance_transfer
+        ]
+
+    def view_cases(self, num_sources: int = 1) -> list[ViewCase]:
+        """The cases of novel view, one a clip with evaluated frames; sources are those of imitation."""
+        frames: dict[str, list[ViewRow]] = {}
+        for row in self.views:
+            if row.kind == "evaluated":
+                frames.setdefault(row.video, []).append(row)
+        return [
+            ViewCase(
+                _case_key("view", clip, clip),
+                clip,
+                num_sources,
+                tuple(dict.fromkeys(self.source_frames(clip, num_sources))),
+                tuple(row.frame for row in sorted(rows, key=lambda row: row.position)),
+            )
+            for clip, rows in frames.items()
+        ]
+
+
+def _case_key(kind: str, clip: str, other: str | None = None) -> str:
+    """A name that is also a folder: "self/001_9_1", "cross/001_9_1-by-007_1_2"."""
+    joint = {"transfer": "wears"}.get(kind, "by")
+    name = clip if other is None or other == clip else f"{clip}-{joint}-{other}"
+    return f"{kind}/{name.replace('/', '_')}"
+
+
+def protocols_folder() -> Path:
+    """Where the shipped protocols lie."""
+    return manifests_folder() / "protocols"
+
+
+def shipped_protocols() -> tuple[str, ...]:
+    """Ids of the protocols that come with the package, sorted."""
+    return tuple(sorted(path.parent.name for path in protocols_folder().glob("*/protocol.toml")))
+
+
+def load_protocol(name_or_path: str | Path) -> Protocol:
+    """A shipped protocol by its id, or any protocol by its folder.
+
+    Raises:
+        FileNotFoundError: neither a shipped id nor a folder with protocol.toml.
+        ValueError: a file does not hold what it should; the message names file and line.
+    """
+    folder = protocols_folder() / name_or_path
+    if not (folder / "protocol.toml").is_file():
+        folder = Path(name_or_path)
+    if not (folder / "protocol.toml").is_file():
+        raise FileNotFoundError(
+            f"No protocol {str(name_or_path)!r}: neither one of {', '.join(shipped_protocols())} "
+            "nor a folder with protocol.toml. `iper protocol --root ROOT` writes one for your own clips."
+        )
+    facts_file = folder / "protocol.toml"
+    try:
+        facts = tomllib.loads(facts_file.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{facts_file} is not TOML: {error}.") from error
+    known = {"id": str, "version": int, "dataset": str, "title": str}
+    optional = {"rules": dict, "one_source_of": int, "tables_of": str}
+    for name, value in facts.items():
+        wanted = (known | optional).get(name)
+        if wanted is None or not isinstance(value, wanted):
+            raise ValueError(
+                f"{facts_file}: {name} = {value!r} is not understood; it takes "
+                + ", ".join(f"{key} ({kind.__name__})" for key, kind in (known | optional).items())
+            )
+    if missing := sorted(set(known) - set(facts)):
+        raise ValueError(f"{facts_file} lacks {', '.join(missing)}.")
+    # A variant shares its tables with the protocol it varies, so that they cannot drift apart.
+    tables_folder = folder.parent / facts.pop("tables_of") if "tables_of" in facts else folder
+    tables = {name: _read_table(tables_folder / f"{name}.csv", row) for name, row in TABLES.items()}
+    return Protocol(**facts, **tables)
+
+
+def _read_table(path: Path, row: type) -> tuple[Any, ...]:
+    """The rows of one csv file; none when it is not there."""
+    if not path.is_file():
+        return ()
+    types = get_type_hints(row)
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.reader(file)
+        header = next(reader, [])
+        if header != list(types):
+            raise ValueError(
+                f"{path} has the columns {','.join(header)}; it takes {','.join(types)}."
+            )
+        rows = []
+        for cells in reader:
+            try:
+                rows.append(
+                    row(
+                        *(
+                            _parse(cell, kind)
+                            for cell, kind in zip(cells, types.values(), strict=True)
+                        )
+                    )
+                )
+            except ValueError as error:
+                raise ValueError(f"{path}, line {reader.line_num}: {cells}: {error}.") from error
+    return tuple(rows)
+
+
+def _parse(cell: str, kind: object) -> str | int | None:
+    if kind is str:
+        return cell
+    return None if cell == "" and kind is not int else int(cell)
+
+
+def write_protocol(
+    folder: Path,
+    *,
+    id: str,
+    dataset: str,
+    title: str,
+    version: int = 1,
+    rules: Mapping[str, str] | None = None,
+    sources: Iterable[tuple[Any, ...]],
+    self_imitation: Iterable[tuple[Any, ...]] = (),
+    cross_imitation: Iterable[tuple[Any, ...]] = (),
+    views: Iterable[tuple[Any, ...]] = (),
+    appearance_transfer: Iterable[tuple[Any, ...]] = (),
+) -> Protocol:
+    """Write a protocol folder; rows are tuples in the order of the row classes' fields. Returns what was written.
+
+    `rules` default to `RULES`, which is what the runner does.
+
+    The tables come first and protocol.toml last: a folder without it is no protocol, so a kill half-way leaves none.
+
+    Raises:
+        ValueError: the tables do not make a protocol.
+    """
+    given = {
+        "sources": sources,
+        "self_imitation": self_imitation,
+        "cross_imitation": cross_imitation,
+        "views": views,
+        "appearance_transfer": appearance_transfer,
+    }
+    tables: dict[str, Any] = {
+        name: tuple(TABLES[name](*row) for row in rows) for name, rows in given.items()
+    }
+    protocol = Protocol(
+        id=id,
+        version=version,
+        dataset=dataset,
+        title=title,
+        rules=dict(RULES if rules is None else rules),
+        **tables,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "protocol.toml").unlink(missing_ok=True)
+    for name, rows in protocol.tables.items():
+        path = folder / f"{name}.csv"
+        if rows:
+            write_atomically(
+                path, lambda part, name=name, rows=rows: _write_table(part, name, rows)
+            )
+        else:
+            path.unlink(missing_ok=True)
+    lines = [f"id = {_quote(id)}", f"version = {version}", f"dataset = {_quote(dataset)}"]
+    lines += [f"title = {_quote(title)}"]
+    if protocol.rules:
+        lines += ["", "[rules]"]
+        lines += [f"{_quote(name)} = {_quote(rule)}" for name, rule in protocol.rules.items()]
+    write_atomically(folder / "protocol.toml", lambda part: _write_text(part, lines))
+    return protocol
+
+
+def _write_text(path: Path, lines: list[str]) -> None:
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _write_table(path: Path, name: str, rows: tuple[Any, ...]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(TABLES[name]._fields)  # type: ignore[attr-defined]
+        writer.writerows(rows)
+
+
+def _quote(text: str) -> str:
+    """A TOML basic string; its escapes are those of JSON."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
