@@ -16,7 +16,7 @@ import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_type_hints
 
@@ -434,7 +434,7 @@ def load_protocol(name_or_path: str | Path) -> Protocol:
     # A variant shares its tables with the protocol it varies, so that they cannot drift apart.
     tables_folder = folder.parent / facts.pop("tables_of") if "tables_of" in facts else folder
     tables = {name: _read_table(tables_folder / f"{name}.csv", row) for name, row in TABLES.items()}
-    return Protocol(**facts, **tables)
+    return Protocol(**(facts | tables))
 
 
 def _read_table(path: Path, row: type) -> tuple[Any, ...]:
@@ -452,14 +452,8 @@ def _read_table(path: Path, row: type) -> tuple[Any, ...]:
         rows = []
         for cells in reader:
             try:
-                rows.append(
-                    row(
-                        *(
-                            _parse(cell, kind)
-                            for cell, kind in zip(cells, types.values(), strict=True)
-                        )
-                    )
-                )
+                pairs = zip(cells, types.values(), strict=True)
+                rows.append(row(*(_parse(cell, kind) for cell, kind in pairs)))
             except ValueError as error:
                 raise ValueError(f"{path}, line {reader.line_num}: {cells}: {error}.") from error
     return tuple(rows)
@@ -517,9 +511,7 @@ def write_protocol(
     for name, rows in protocol.tables.items():
         path = folder / f"{name}.csv"
         if rows:
-            write_atomically(
-                path, lambda part, name=name, rows=rows: _write_table(part, name, rows)
-            )
+            write_atomically(path, partial(_write_table, name=name, rows=rows))
         else:
             path.unlink(missing_ok=True)
     lines = [f"id = {_quote(id)}", f"version = {version}", f"dataset = {_quote(dataset)}"]
@@ -527,7 +519,7 @@ def write_protocol(
     if protocol.rules:
         lines += ["", "[rules]"]
         lines += [f"{_quote(name)} = {_quote(rule)}" for name, rule in protocol.rules.items()]
-    write_atomically(folder / "protocol.toml", lambda part: _write_text(part, lines))
+    write_atomically(folder / "protocol.toml", partial(_write_text, lines=lines))
     return protocol
 
 
