@@ -1,0 +1,166 @@
+"""Meshes to pictures: `rasterize` finds the face at each pixel, `interpolate` carries values there.
+
+``fragments = rasterize(camera.project(vertices, camera), faces, 256)``, then
+``interpolate(fragments, colours, faces)``. The rules are written in `raster.cpu`.
+"""
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from iper_toolkit.raster.cpu import EYE_DISTANCE, FAR, NEAR, rasterize_array, vertex_indices
+
+__all__ = ["EYE_DISTANCE", "FAR", "NEAR", "Fragments", "interpolate", "rasterize"]
+
+_log = logging.getLogger(__name__)
+_devices_told: set[str] = set()
+
+
+@dataclass(frozen=True)
+class Fragments:
+    """What the rasterizer saw at each pixel of a square picture."""
+
+    face: Tensor  # (..., H, W) int32, -1 where no face covers the pixel
+    barycentric: Tensor  # (..., H, W, 3) float32, sums to 1 where face >= 0, else zeros
+
+    def __post_init__(self) -> None:
+        if self.barycentric.shape != (*self.face.shape, 3):
+            raise ValueError(
+                f"barycentric is {tuple(self.barycentric.shape)}; face is {tuple(self.face.shape)}, "
+                f"so it must be {(*self.face.shape, 3)}."
+            )
+
+    @property
+    def covered(self) -> Tensor:
+        """(..., H, W) bool, where a face is: the silhouette."""
+        return self.face >= 0
+
+
+def rasterize(
+    vertices: Tensor,
+    faces: Tensor,
+    size: int,
+    *,
+    eye_distance: float = EYE_DISTANCE,
+    near: float = NEAR,
+    far: float = FAR,
+) -> Fragments:
+    """The face that is seen at each pixel, and where on it. Not differentiable.
+
+    Faces are culled when they show their back: a mesh wound outward in the y-up frame of the rest
+    pose shows its front once it is turned by pi about x, as every fit in iPER's convention is. A
+    mesh that was mirrored instead (y alone negated) shows its inside: reverse its faces.
+
+    Args:
+        vertices: (..., V, 3) float, NDC x right, y down, and depth z in metres (larger is farther),
+            as `camera.project` gives. A face with a vertex that is not finite is not drawn.
+        faces: (F, 3) integer, shared by all frames.
+        size: pixels of a side.
+        eye_distance: metres from the eye to z = 0.
+        near, far: metres from the eye; what is not strictly between is not drawn.
+
+    Returns:
+        Fragments (..., size, size) on the device of `vertices`. Frames are drawn side by side on as
+        many threads as torch uses (`torch.set_num_threads`).
+    """
+    if vertices.ndim < 2 or vertices.shape[-1] != 3:
+        raise ValueError(f"vertices is {tuple(vertices.shape)}; it must be (..., V, 3).")
+    if size < 1:
+        raise ValueError(f"size is {size}; a picture has at least 1 pixel a side.")
+    _tell_device(vertices)
+    frames = vertices.detach().to("cpu", torch.float32).contiguous()
+    leading = frames.shape[:-2]
+    frames_array = frames.reshape(-1, *frames.shape[-2:]).numpy()
+    faces_array = vertex_indices(faces.detach().cpu().numpy())
+    face = torch.empty(len(frames_array), size, size, dtype=torch.int32)
+    barycentric = torch.empty(len(frames_array), size, size, 3)
+    face_array, barycentric_array = face.numpy(), barycentric.numpy()
+
+    def draw(first: int, step: int) -> None:
+        depth = None  # one buffer serves all frames of a thread
+        for i in range(first, len(frames_array), step):
+            _, _, depth = rasterize_array(
+                frames_array[i],
+                faces_array,
+                size,
+                face_array[i],
+                barycentric_array[i],
+                depth,
+                eye_distance=eye_distance,
+                near=near,
+                far=far,
+            )
+
+    num_threads = min(torch.get_num_threads(), len(frames_array))
+    if num_threads > 1:
+        with ThreadPoolExecutor(num_threads) as pool:
+            for done in [pool.submit(draw, first, num_threads) for first in range(num_threads)]:
+                done.result()
+    else:
+        draw(0, 1)
+    return Fragments(
+        face=face.reshape(*leading, size, size).to(vertices.device),
+        barycentric=barycentric.reshape(*leading, size, size, 3).to(vertices.device),
+    )
+
+
+def interpolate(fragments: Fragments, attributes: Tensor, faces: Tensor | None = None) -> Tensor:
+    """Values of a mesh's corners or vertices, carried to the pixels where they are seen.
+
+    Linear on the screen. Differentiable with respect to the attributes.
+
+    Args:
+        fragments: (..., H, W).
+        attributes: values of each face's corners, (F, 3, C), without `faces`; or of each vertex,
+            (V, C), with `faces`. Either may carry the leading dimensions of the fragments in front:
+            then each frame has its own values.
+        faces: (F, 3) integer, for values of vertices.
+
+    Returns:
+        (..., H, W, C) in the type of the attributes, zeros where no face is.
+    """
+    own_dims = 3 if faces is None else 2
+    wanted = "(F, 3, C) values of corners" if faces is None else "(V, C) values of vertices"
+    frame_shape = fragments.face.shape[:-2]
+    leading = attributes.shape[: max(attributes.ndim - own_dims, 0)]
+    if (
+        attributes.ndim < own_dims
+        or (leading and leading != frame_shape)
+        or (faces is None and attributes.shape[-2] != 3)
+    ):
+        raise ValueError(
+            f"attributes is {tuple(attributes.shape)}; with faces {'not ' if faces is None else ''}"
+            f"given it must be {wanted}, alone or behind {tuple(frame_shape)}."
+        )
+    covered = fragments.covered
+    seen = fragments.face[covered].long()
+    # Where the values of one mesh begin when each frame has its own: (N,) one number a pixel.
+    num_rows = attributes.shape[-own_dims]
+    if leading:
+        frame = covered.reshape(-1, *covered.shape[-2:]).nonzero()[:, 0]
+        offset = frame * num_rows
+    else:
+        offset = torch.zeros_like(seen)
+    if faces is None:
+        corners = attributes.reshape(-1, 3, attributes.shape[-1])[seen + offset]
+    else:
+        rows = faces.to(seen.device).long()[seen] + offset[:, None]
+        corners = attributes.reshape(-1, attributes.shape[-1])[rows]
+    weights = fragments.barycentric[covered].to(attributes.dtype)
+    values = (corners * weights[..., None]).sum(-2)
+    picture = values.new_zeros(*fragments.face.shape, attributes.shape[-1])
+    picture[covered] = values
+    return picture
+
+
+def _tell_device(vertices: Tensor) -> None:
+    kind = vertices.device.type
+    if kind != "cpu" and kind not in _devices_told:
+        _devices_told.add(kind)
+        _log.warning(
+            "The rasterizer runs on the CPU; vertices on %r are copied there and back (said once).",
+            kind,
+        )
