@@ -1,0 +1,302 @@
+"""Bodies: the embedded open body and a user's SMPL, posed by fits that carry the body's id.
+
+Frame of the rest pose: y up, +x is the body's left, facing +z, metres. Fits in iPER's convention hold a half turn
+about x in their root rotation, so posed vertices are y down and larger z is farther from the viewer.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property, lru_cache
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from iper_toolkit.body.packing import PackedPoints, unpack_uv
+from iper_toolkit.body.parts import Surface
+from iper_toolkit.body.skinning import (
+    Skeleton,
+    SkinnedPoints,
+    apply_links,
+    deform,
+    pose_skeleton,
+    pose_to_rotations,
+)
+
+# The 21 vertices that follow SMPL's 24 joints in the 45-joint set, in smplx's order and under its names ...
+LANDMARKS = (
+    "nose reye leye rear lear LBigToe LSmallToe LHeel RBigToe RSmallToe RHeel "
+    "lthumb lindex lmiddle lring lpinky rthumb rindex rmiddle rring rpinky"
+).split()
+# ... and their places on SMPL's mesh; the open body's vertices are ordered so that they are its own, too.
+SMPL_LANDMARK_VERTICES = (
+    *(332, 6260, 2800, 4071, 583, 3216, 3226, 3387, 6617, 6624, 6787),
+    *(2746, 2319, 2445, 2556, 2673, 6191, 5782, 5905, 6016, 6133),
+)
+OPEN_BODY = "open-body-1"
+
+
+class BodyMismatch(ValueError):
+    """A fit of one body was about to pose another."""
+
+
+@dataclass(frozen=True, eq=False)
+class BodyParams:
+    """A fit: camera, pose and shape of one body over T frames."""
+
+    body_id: str
+    camera: Tensor  # (T, 3) float32 (s, tx, ty), NDC of the clip's crop
+    pose: Tensor  # (T, 72) float32 axis-angle, root first
+    shape: Tensor  # (T, 10) float32
+
+    def __post_init__(self) -> None:
+        for name, width in (("camera", 3), ("pose", None), ("shape", 10)):
+            value = getattr(self, name)
+            if (
+                value.ndim != 2
+                or len(value) != len(self.pose)
+                or width not in (None, value.shape[1])
+            ):
+                raise ValueError(
+                    f"{name} is {tuple(value.shape)}; a fit of {len(self.pose)} frames takes "
+                    f"({len(self.pose)}, {width or 72})."
+                )
+
+    def __len__(self) -> int:
+        return len(self.pose)
+
+    def __getitem__(self, frames: int | slice | Sequence[int] | Tensor) -> "BodyParams":
+        """Some of the frames; a single number gives a fit of one frame."""
+        if isinstance(frames, int):
+            frames = [frames]
+        index = frames if isinstance(frames, slice) else torch.as_tensor(frames)
+        return replace(
+            self, camera=self.camera[index], pose=self.pose[index], shape=self.shape[index]
+        )
+
+    @classmethod
+    def from_array(cls, body_id: str, array: Tensor | np.ndarray) -> "BodyParams":
+        """From (T, 85) numbers: camera 3, pose 72, shape 10 (or 169 with a 52-joint pose)."""
+        values = torch.as_tensor(array, dtype=torch.float32)
+        if values.ndim != 2 or values.shape[1] not in (85, 169):
+            raise ValueError(f"A fit is (T, 85) or (T, 169) numbers; got {tuple(values.shape)}.")
+        return cls(body_id, values[:, :3], values[:, 3:-10], values[:, -10:])
+
+    def to_array(self) -> Tensor:
+        """(T, 85) float32."""
+        return torch.cat([self.camera, self.pose, self.shape], dim=1)
+
+    def to(self, device: torch.device | str) -> "BodyParams":
+        return replace(
+            self,
+            camera=self.camera.to(device),
+            pose=self.pose.to(device),
+            shape=self.shape.to(device),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class PosedBody:
+    """A body in T poses, metres, in the frame of its fit."""
+
+    vertices: Tensor  # (T, V, 3)
+    joints: Tensor  # (T, J, 3)
+    landmarks: (
+        Tensor  # (T, 45, 3): 24 joints and LANDMARKS; only joints where the body names no landmarks
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Body:
+    """A skinned body with everything that is known about it."""
+
+    id: str
+    template: Tensor  # (V, 3) float32 metres, T pose
+    shape_directions: Tensor  # (V, 3, S)
+    pose_directions: Tensor  # (V, 3, 9 (J - 1))
+    joint_regressor: Tensor  # (J, V) rows sum to one
+    weights: Tensor  # (V, J) rows sum to one
+    parents: tuple[int, ...]  # -1 for the root, each smaller than its own index
+    faces: Tensor  # (F, 3) int64, counter-clockwise from outside in the rest pose
+    surface: Surface | None = None
+    landmark_vertices: tuple[int, ...] = ()  # 21 in the order of LANDMARKS, or none
+    keypoint_regressor: Tensor | None = None  # (19, V) of HMR's keypoints, on posed vertices
+    hand_pose: Tensor | None = None  # (90,) mean fingers of a 52-joint body
+    head_top: int | None = None  # vertex
+    source: str = ""
+    licence: str = ""
+
+    @property
+    def num_vertices(self) -> int:
+        return len(self.template)
+
+    @property
+    def num_joints(self) -> int:
+        return len(self.parents)
+
+    @cached_property
+    def points(self) -> SkinnedPoints:
+        return SkinnedPoints(
+            self.template, self.shape_directions, self.pose_directions, self.weights
+        )
+
+    @cached_property
+    def joint_template(self) -> Tensor:
+        """(J, 3) joints of the mean shape."""
+        return self.joint_regressor @ self.template
+
+    @cached_property
+    def joint_directions(self) -> Tensor:
+        """(J, 3, S) how the joints move with the shape."""
+        return torch.einsum("jv,vcs->jcs", self.joint_regressor, self.shape_directions)
+
+    def to(
+        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> "Body":
+        """The same body elsewhere; `dtype` concerns its floating point tensors."""
+        moved: dict[str, object] = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, Tensor):
+                moved[item.name] = value.to(device, dtype if value.is_floating_point() else None)
+            elif isinstance(value, Surface) and device is not None:
+                moved[item.name] = value.to(device)
+        return replace(self, **moved)  # type: ignore[arg-type]
+
+    def skeleton(
+        self, pose: Tensor, shape: Tensor, offsets: Tensor | None = None, *, turn_base: bool = False
+    ) -> Skeleton:
+        """The posed skeleton, which garments follow too. Arguments as in `skin`."""
+        rotations = pose_to_rotations(
+            pose, self.num_joints, hand_pose=self.hand_pose, turn_base=turn_base
+        )
+        joints = self.joint_template + torch.einsum("jcs,ts->tjc", self.joint_directions, shape)
+        if offsets is not None:
+            joints = joints + self.joint_regressor @ offsets
+        return pose_skeleton(joints, rotations, self.parents)
+
+    def skin(
+        self,
+        pose: Tensor,
+        shape: Tensor,
+        *,
+        offsets: Tensor | None = None,
+        links: Tensor | None = None,
+        turn_base: bool = False,
+    ) -> PosedBody:
+        """Pose without a fit's id: for code that is making one.
+
+        Args:
+            pose: (T, 72) axis-angle or any form `pose_to_rotations` takes. shape: (T, S).
+            offsets: (V, 3) or (T, V, 3) metres in the rest pose. links: see `apply_links`.
+        """
+        skeleton = self.skeleton(pose, shape, offsets, turn_base=turn_base)
+        vertices = deform(self.points, shape, skeleton, offsets)
+        if links is not None:
+            vertices = apply_links(vertices, links)
+        extra = vertices[:, list(self.landmark_vertices)]
+        return PosedBody(vertices, skeleton.joints, torch.cat([skeleton.joints, extra], dim=1))
+
+    def pose(
+        self, params: BodyParams, *, offsets: Tensor | None = None, links: Tensor | None = None
+    ) -> PosedBody:
+        """Pose the body by a fit that was made for it."""
+        if params.body_id != self.id:
+            raise BodyMismatch(
+                f"This fit was made for body {params.body_id!r} and cannot pose {self.id!r}: same counts, other mesh "
+                f"and shape space. Load the body it names, or fit the clip again with this one."
+            )
+        return self.skin(params.pose, params.shape, offsets=offsets, links=links)
+
+    def subset(self, vertices: Sequence[int] | Tensor) -> "BodySubset":
+        """Some vertices of the body with the whole skeleton: what a fit to keypoints needs."""
+        return BodySubset(
+            self.points[vertices],
+            self.joint_template,
+            self.joint_directions,
+            self.parents,
+            self.hand_pose,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class BodySubset:
+    """A few vertices that move exactly as on the whole body, some hundred times faster."""
+
+    points: SkinnedPoints
+    joint_template: Tensor  # (J, 3)
+    joint_directions: Tensor  # (J, 3, S)
+    parents: tuple[int, ...]
+    hand_pose: Tensor | None = None
+
+    def skin(self, pose: Tensor, shape: Tensor) -> tuple[Tensor, Tensor]:
+        """(T, N, 3) the vertices and (T, J, 3) the joints. Arguments as in `Body.skin`."""
+        rotations = pose_to_rotations(pose, len(self.parents), hand_pose=self.hand_pose)
+        joints = self.joint_template + torch.einsum("jcs,ts->tjc", self.joint_directions, shape)
+        skeleton = pose_skeleton(joints, rotations, self.parents)
+        return deform(self.points, shape, skeleton), skeleton.joints
+
+
+def load_body(name_or_path: str | Path = "open") -> Body:
+    """The embedded open body ("open" or its id)."""
+    if str(name_or_path) in ("open", OPEN_BODY):
+        return _load_open_body()
+    raise ValueError(f"Unknown body {str(name_or_path)!r}.")
+
+
+@lru_cache(maxsize=1)
+def read_open_body_file() -> dict[str, np.ndarray]:
+    """All arrays of the embedded file."""
+    path = files("iper_toolkit.body") / "open_body.npz"
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+@lru_cache(maxsize=1)
+def _load_open_body() -> Body:
+    arrays = read_open_body_file()
+    parents = tuple(int(parent) for parent in arrays["parents"])
+    points = skinned_points(arrays, "body", len(parents))
+    regressor = np.zeros((len(parents), len(points.template)))
+    regressor[arrays["regressor_joint"], arrays["regressor_vertex"]] = arrays["regressor_value"]
+    regressor /= regressor.sum(1, keepdims=True)
+    surface = Surface(
+        part=_indices(arrays["part"]),
+        facial_large=_indices(arrays["facial_large"]),
+        facial_small=_indices(arrays["facial_small"]),
+        front_body=_indices(arrays["front_body"]),
+        uv=torch.from_numpy(unpack_uv(arrays["uv"])),
+        uv_faces=_indices(arrays["uv_faces"]),
+        detail=_indices(arrays["detail"]),
+    )
+    return Body(
+        id=str(arrays["id"]),
+        template=points.template,
+        shape_directions=points.shape_directions,
+        pose_directions=points.pose_directions,
+        joint_regressor=torch.from_numpy(regressor.astype(np.float32)),
+        weights=points.weights,
+        parents=parents,
+        faces=_indices(arrays["faces"]),
+        surface=surface,
+        landmark_vertices=SMPL_LANDMARK_VERTICES,
+        head_top=int(arrays["head_top"]),
+        source=str(arrays["source"]),
+        licence=str(arrays["licence"]),
+    )
+
+
+def skinned_points(arrays: dict[str, np.ndarray], prefix: str, num_joints: int) -> SkinnedPoints:
+    packed = PackedPoints.unpack(arrays, prefix, num_joints)
+    return SkinnedPoints(
+        template=torch.from_numpy(packed.template),
+        shape_directions=torch.from_numpy(packed.shape_directions),
+        pose_directions=torch.from_numpy(packed.pose_directions),
+        weights=torch.from_numpy(packed.weights),
+    )
+
+
+def _indices(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(array.astype(np.int64))

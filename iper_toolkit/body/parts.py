@@ -1,0 +1,136 @@
+"""Parts of the body's surface: which face belongs to what, its texture map, and part names in commands.
+
+Sides are anatomical: `left_hand` is the body's own left hand, at positive x in the rest pose. The reference
+implementation names parts by the side on which a person who faces the camera shows them, so its `left_hand` is the
+anatomical right one; `part_ids(names, sides="image")` reads names in that sense.
+"""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Sides = Literal["anatomical", "image"]
+
+# Order of the reference's part files 00_head .. 09_right_hand: disjoint, together the whole surface.
+PARTS = (
+    "head",
+    "torso",
+    "left_leg",
+    "right_leg",
+    "left_arm",
+    "right_arm",
+    "left_foot",
+    "right_foot",
+    "left_hand",
+    "right_hand",
+)
+# The reference's 10_facial_large and 11_facial_small: overlapping subsets of the head.
+FACIAL_PARTS = ("facial_large", "facial_small")
+# Words of appearance transfer -> part ids (Liu et al. 2021, as their program has it).
+PART_IDS: dict[str, tuple[int, ...]] = {
+    **{name: (index,) for index, name in enumerate(PARTS)},
+    "facial": (10,),
+    "upper": (1, 4, 5, 8, 9),
+    "lower": (2, 3, 6, 7),
+    "body": (1, 2, 3, 4, 5, 6, 7, 8, 9),
+    "all": tuple(range(10)),
+}
+# What skin a face is; for drawing people, not for correspondence.
+DETAILS = ("skin", "face", "ears", "lips", "eyelids", "fingernails", "toenails", "mouth")
+
+_log = logging.getLogger(__name__)
+
+
+def swap_sides(part: int) -> int:
+    """The same limb on the other side; head, torso and facial parts stay."""
+    return part if part < 2 or part > 9 else part ^ 1
+
+
+def part_ids(names: Iterable[str], sides: Sides = "anatomical") -> tuple[int, ...]:
+    """Sorted part ids of words such as `head`, `left_arm`, `upper`; unknown words raise.
+
+    Args:
+        names: keys of PART_IDS.
+        sides: "image" reads left and right as the reference does: sides of the picture of a person facing the camera.
+    """
+    found: set[int] = set()
+    for name in names:
+        if name not in PART_IDS:
+            raise ValueError(f"Unknown part {name!r}. Choose from: {', '.join(PART_IDS)}.")
+        found.update(PART_IDS[name])
+    return tuple(sorted(swap_sides(part) if sides == "image" else part for part in found))
+
+
+def parse_parts(text: str, *, strict: bool = True) -> list[str]:
+    """Split `head-torso` into part names. The reference (`strict=False`) drops unknown ones with a warning."""
+    known = []
+    for name in text.split("-"):
+        if name in PART_IDS:
+            known.append(name)
+        elif strict:
+            raise ValueError(
+                f"Unknown part {name!r} in {text!r}. Join some of these by '-': {', '.join(PART_IDS)}."
+            )
+        else:
+            _log.warning("dropped unknown part %r of %r", name, text)
+    return known
+
+
+@dataclass(frozen=True)
+class Surface:
+    """What hangs on the faces of one body; every list speaks of that body's face order."""
+
+    part: Tensor  # (F,) int64, index into PARTS, anatomical sides
+    facial_large: Tensor  # (N,) int64 faces, a subset of the head
+    facial_small: Tensor  # (N,) int64 faces, a subset of facial_large
+    front_body: Tensor  # (N,) int64 faces that a person facing the camera shows, without the head
+    uv: Tensor | None = None  # (U, 2) float32 in [0, 1], v up
+    uv_faces: Tensor | None = None  # (F, 3) int64 into uv, corner by corner like the faces
+    detail: Tensor | None = None  # (F,) int64, index into DETAILS
+
+    def __post_init__(self) -> None:
+        num_faces = len(self.part)
+        for name in ("facial_large", "facial_small", "front_body"):
+            faces = getattr(self, name)
+            if len(faces) and (faces.min() < 0 or faces.max() >= num_faces):
+                raise ValueError(
+                    f"{name} has faces {int(faces.min())}..{int(faces.max())}; the body has {num_faces}."
+                )
+        if (self.uv is None) != (self.uv_faces is None):
+            raise ValueError("A texture map needs both uv and uv_faces; only one was given.")
+        if self.uv_faces is not None and self.uv_faces.shape != (num_faces, 3):
+            raise ValueError(
+                f"uv_faces is {tuple(self.uv_faces.shape)}; with {num_faces} faces it must be {(num_faces, 3)}."
+            )
+
+    @property
+    def front_face(self) -> Tensor:
+        """(N,) int64 faces of the face proper: the reference's front-facial list is its large facial part."""
+        return self.facial_large
+
+    def faces_of(self, parts: Iterable[int]) -> Tensor:
+        """(N,) int64 faces of some part ids, rising; 10 and 11 are the facial subsets."""
+        chosen = torch.zeros(len(self.part), dtype=torch.bool, device=self.part.device)
+        for part in parts:
+            if part == len(PARTS):
+                chosen[self.facial_large] = True
+            elif part == len(PARTS) + 1:
+                chosen[self.facial_small] = True
+            elif 0 <= part < len(PARTS):
+                chosen |= self.part == part
+            else:
+                raise ValueError(f"Part id {part} is not one of 0..{len(PARTS) + 1}.")
+        return chosen.nonzero()[:, 0]
+
+    def reference_parts(self) -> dict[str, Tensor]:
+        """The reference's twelve part lists by its own names, so `02_left_leg` is the anatomical right leg."""
+        names = (*PARTS, *FACIAL_PARTS)
+        return {f"{i:02d}_{name}": self.faces_of([swap_sides(i)]) for i, name in enumerate(names)}
+
+    def to(self, device: torch.device | str) -> "Surface":
+        moved = {name: value.to(device) for name, value in vars(self).items() if value is not None}
+        return Surface(**moved)
