@@ -1,0 +1,132 @@
+"""Pictures at rest and in networks: read, write, convert, and THE resize.
+
+Pictures are RGB uint8 ``(H, W, 3)``; masks and other maps uint8 ``(H, W)``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from iper_toolkit.atomic import write_atomically
+
+RESIZE_ID = "area-linear-1"
+"""Name of `resize`; it stands in every score, because another resize gives other scores."""
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp")
+
+_ENCODE_OPTIONS: dict[str, list[int]] = {".png": [cv2.IMWRITE_PNG_COMPRESSION, 4]}
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """(H, W, 3) RGB uint8. Raises ValueError that names the file if it is not a whole picture."""
+    return decode_image(path.read_bytes(), path)
+
+
+def decode_image(data: bytes, name: Path | str) -> NDArray[np.uint8]:
+    """The bytes of a picture file -> (H, W, 3) RGB uint8; `name` is for the error alone."""
+    if not data:
+        raise ValueError(f"{name} is empty (0 bytes); copy or download it again.")
+    if _is_cut_short(data):
+        raise ValueError(f"{name} is cut short ({len(data)} bytes); copy or download it again.")
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    if image is None:
+        raise ValueError(f"{name} is not a picture that can be read; copy or download it again.")
+    return np.asarray(image, np.uint8)
+
+
+def write_image(
+    path: Path, image: NDArray[np.uint8], *, quality: int = 95, comment: str | None = None
+) -> None:
+    """Write (H, W, 3) RGB or (H, W) grey uint8; the suffix says the format.
+
+    Args:
+        path: ``.jpg`` and ``.png`` above all; the file appears whole or not at all.
+        image: the picture.
+        quality: of a JPEG, 0 .. 100.
+        comment: stored in a JPEG's comment segment, where `read_comment` finds it.
+    """
+    data = encode_image(image, path.suffix, quality=quality, comment=comment)
+    write_atomically(path, lambda part: part.write_bytes(data))
+
+
+def encode_image(
+    image: NDArray[np.uint8], suffix: str, *, quality: int = 95, comment: str | None = None
+) -> bytes:
+    """The bytes that `write_image` writes."""
+    suffix = suffix.lower()
+    options = _ENCODE_OPTIONS.get(suffix, [])
+    if suffix in (".jpg", ".jpeg"):
+        options = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    elif comment is not None:
+        raise ValueError(f"A comment can be stored in .jpg files only, not in {suffix!r}.")
+    stored = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    done, encoded = cv2.imencode(suffix, stored, options)
+    if not done:
+        raise ValueError(f"OpenCV cannot write {suffix!r} from an array of shape {image.shape}.")
+    data = encoded.tobytes()
+    if comment is not None:
+        text = comment.encode("utf-8")
+        segment = b"\xff\xfe" + (len(text) + 2).to_bytes(2, "big") + text
+        data = data[:2] + segment + data[2:]  # right behind the start-of-image marker
+    return data
+
+
+def read_comment(data: bytes) -> str:
+    """All comment segments of a JPEG's bytes as one text; empty for any other format."""
+    comments = []
+    position = 2
+    if data[:2] != b"\xff\xd8":
+        return ""
+    while position + 4 <= len(data) and data[position] == 0xFF:
+        marker = data[position + 1]
+        length = int.from_bytes(data[position + 2 : position + 4], "big")
+        if marker == 0xDA:  # the picture itself begins
+            break
+        if marker == 0xFE:
+            comments.append(data[position + 4 : position + 2 + length].decode("utf-8", "replace"))
+        position += 2 + length
+    return "\n".join(comments)
+
+
+def resize(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """THE resize: area averaging when it shrinks, bilinear when it enlarges.
+
+    Args:
+        image: (H, W) or (H, W, C) uint8.
+        size: (height, width) wanted. A picture that shrinks along one side and grows along the
+            other counts as shrinking.
+
+    Returns:
+        (height, width) or (height, width, C) uint8.
+    """
+    height, width = size
+    if image.shape[:2] == (height, width):
+        return image
+    shrinks = height < image.shape[0] or width < image.shape[1]
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (width, height), interpolation=method), np.uint8)
+
+
+def to_float(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(..., H, W, C) uint8 -> (..., C, H, W) float32 in [-1, 1], as networks take it."""
+    moved = np.moveaxis(images, -1, -3)
+    return np.ascontiguousarray(moved, dtype=np.float32) * np.float32(2 / 255) - np.float32(1)
+
+
+def to_uint8(images: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """(..., C, H, W) float in [-1, 1] -> (..., H, W, C) uint8, rounded and clipped."""
+    scaled = np.rint((np.asarray(images, np.float32) + 1) * np.float32(127.5))
+    return np.ascontiguousarray(np.moveaxis(np.clip(scaled, 0, 255), -3, -1)).astype(np.uint8)
+
+
+def _is_cut_short(data: bytes) -> bool:
+    """OpenCV reads the rest of a truncated JPEG as grey without a word, so look at its end."""
+    if data[:2] == b"\xff\xd8":
+        return b"\xff\xd9" not in data[-1024:]
+    if data[:8] == b"\x89PNG\r\n\x1a\n":
+        return b"IEND" not in data[-64:]
+    return False
