@@ -1,0 +1,238 @@
+"""What can be benchmarked: anything with the four parts of `Method`.
+
+A method is set up once, learns a person from the source frames, and draws that person in a motion.
+It never sees a target frame. Pictures that were made elsewhere enter as `PictureFolder`; a class of
+anybody's as ``module:Class`` or ``file.py:Class``.
+"""
+
+import importlib
+import importlib.util
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iper_toolkit.body import Body, BodyParams
+from iper_toolkit.images import read_image
+
+# Names of folders beside the methods' in a run's pictures.
+RESERVED_NAMES = ("source", "truth")
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What holds for a whole run."""
+
+    size: int  # side of every picture, pixels
+    body: Body  # the body of every fit
+    device: str = "cpu"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Person:
+    """What a method may see of a person: the source frames, and the scene behind them.
+
+    The background is the clip's plate: the scene without the person, as `iper prepare` found it.
+    Every method gets the same one.
+    """
+
+    clip: str
+    frames: tuple[int, ...]  # numbers of the source frames
+    pictures: NDArray[np.uint8]  # (n, S, S, 3) RGB, the clip's crop
+    masks: NDArray[np.uint8]  # (n, S, S), 255 = person
+    params: BodyParams  # of the n sources; camera in NDC of the crop
+    background: NDArray[np.uint8]  # (S, S, 3) RGB
+
+    def __post_init__(self) -> None:
+        n, size = self.pictures.shape[:2]
+        shapes = {"masks": self.masks.shape, "background": self.background.shape}
+        wanted = {"masks": (n, size, size), "background": (size, size, 3)}
+        if shapes != wanted or len(self.params) != n or len(self.frames) != n:
+            raise ValueError(
+                f"{n} sources of size {size} take {wanted}; got {shapes}, {len(self.params)} fits and "
+                f"{len(self.frames)} frame numbers."
+            )
+
+
+@dataclass(frozen=True)
+class Motion:
+    """The bodies to draw, in order.
+
+    `params` have the person's shape and the camera of the protocol's strategy; a method draws these.
+    `driver` holds the driving person's own fits, for methods that retarget in their own way.
+    """
+
+    case: str  # key of the case
+    kind: str  # "self" or "cross"
+    params: BodyParams  # (N)
+    driver: BodyParams  # (N)
+    positions: tuple[int, ...]  # number of each picture within the case
+    case_length: int  # pictures of the whole case; more than N when the run was thinned out
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+
+@runtime_checkable
+class Method(Protocol):
+    """Draws people. Objects of any class that has these parts will do.
+
+    Attributes:
+        name: stands in the table and names folders; letters, digits and ``-_.+``.
+        version: changes when results change.
+        weights: sha256 of its weights, empty without any.
+    """
+
+    name: str
+    version: str
+    weights: str
+
+    def setup(self, setup: Setup) -> None:
+        """Called once, before anything else. Errors here stop the run."""
+        ...
+
+    def personalize(self, person: Person) -> None:
+        """Called for each person; the motions that follow are theirs."""
+        ...
+
+    def draw(self, motion: Motion) -> Iterable[NDArray[np.uint8]]:
+        """One (S, S, 3) uint8 RGB picture for each body, in order; better lazily, clips are long."""
+        ...
+
+
+class Copy:
+    """Shows the first source frame, whatever the motion: what a method must beat."""
+
+    name = "copy"
+    version = "1"
+    weights = ""
+
+    def setup(self, setup: Setup) -> None:
+        pass
+
+    def personalize(self, person: Person) -> None:
+        self._picture = person.pictures[0]
+
+    def draw(self, motion: Motion) -> Iterator[NDArray[np.uint8]]:
+        for _ in range(len(motion)):
+            yield self._picture
+
+
+class PictureFolder:
+    """Pictures that are there already: ``FOLDER/<case key>/00000.png``, numbered within the case.
+
+    A case takes a picture for every frame of its range; where the run is thinned out, those of the
+    thinned frames alone will do as well.
+    """
+
+    version = "files"
+    weights = ""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        if not folder.is_dir():
+            raise FileNotFoundError(f"There is no folder of pictures at {folder}.")
+        self.folder = folder
+        self.name = name
+
+    def setup(self, setup: Setup) -> None:
+        pass
+
+    def personalize(self, person: Person) -> None:
+        pass
+
+    def draw(self, motion: Motion) -> Iterator[NDArray[np.uint8]]:
+        folder = self.folder / motion.case
+        found = {int(path.stem): path for path in folder.glob("*.png") if path.stem.isdigit()}
+        if not found:
+            raise FileNotFoundError(
+                f"{folder} holds no pictures; the case takes 00000.png to {motion.case_length - 1:05d}.png."
+            )
+        if set(found) not in (set(motion.positions), set(range(motion.case_length))):
+            raise ValueError(
+                f"{folder} holds {len(found)} numbered pictures ({min(found):05d}.png to "
+                f"{max(found):05d}.png); the case takes 00000.png to {motion.case_length - 1:05d}.png."
+            )
+        for position in motion.positions:
+            yield read_image(found[position])
+
+
+def _make_warp() -> Method:
+    from benchmarks.warp import Warp
+
+    return Warp()
+
+
+# Every method that comes with the package, in the order in which they run.
+BUILT_IN: dict[str, Callable[[], Method]] = {"copy": Copy, "warp": _make_warp}
+
+
+def load_method(spec: str) -> Method:
+    """A method by what the command line names it.
+
+    Args:
+        spec: ``copy`` or another built-in; ``folder:DIR``; ``module:Class`` or ``file.py:Class``, made
+            without arguments. ``NAME=`` in front renames it.
+
+    Raises:
+        ValueError: the spec names nothing, or what it names is no `Method`.
+    """
+    renamed, _, rest = spec.rpartition("=") if re.match(r"[\w.+-]+=", spec) else ("", "", spec)
+    if rest in BUILT_IN:
+        method = BUILT_IN[rest]()
+    elif rest.startswith("folder:"):
+        folder = Path(rest.removeprefix("folder:"))
+        method = PictureFolder(folder, renamed or folder.resolve().name)
+    elif ":" in rest:
+        method = _load_class(rest)
+    else:
+        raise ValueError(
+            f"Unknown method {spec!r}. It takes one of {', '.join(BUILT_IN)}, folder:DIR, "
+            "module:Class or file.py:Class."
+        )
+    if renamed:
+        method.name = renamed
+    check_name(method.name)
+    return method
+
+
+def check_name(name: str) -> None:
+    """Raise ValueError unless the name can be a folder beside the reserved ones."""
+    if not re.fullmatch(r"[\w+-][\w.+-]*", name) or name in RESERVED_NAMES:
+        raise ValueError(
+            f"{name!r} cannot name a method: it takes letters, digits and -_.+, and neither of "
+            f"{', '.join(RESERVED_NAMES)}. Rename it with NAME=SPEC."
+        )
+
+
+def _load_class(spec: str) -> Method:
+    where, _, class_name = spec.rpartition(":")
+    module = _load_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
+    made = getattr(module, class_name, None)
+    if made is None:
+        raise ValueError(f"{where} has no {class_name!r}.")
+    method = made()
+    if not isinstance(method, Method):
+        parts = ("name", "version", "weights", "setup", "personalize", "draw")
+        lacks = ", ".join(part for part in parts if not hasattr(method, part))
+        raise ValueError(f"{spec} is no method: it lacks {lacks}. See benchmarks.methods.Method.")
+    return method
+
+
+def _load_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}.")
+    name = f"benchmarked_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{path} cannot be imported.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickle look their module up by name
+    spec.loader.exec_module(module)
+    return module
