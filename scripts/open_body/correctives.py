@@ -34,7 +34,6 @@ def fit_correctives(
         vertices: (V, 3) metres. weights: (V, 24). joints: (24, 3). mirror: (V,).
     """
     turns = _sample_rotations(random)
-    below = [_descendants(joint) for joint in range(24)]
     directions = np.zeros((len(vertices), 3, 23, 9))
     errors = {}
     for joint in range(1, 24):
@@ -42,10 +41,13 @@ def fit_correctives(
         if other < joint:
             directions[:, :, joint - 1] = _mirrored(directions[:, :, other - 1], mirror)
             continue
-        share = weights[:, below[joint]].sum(1)
+        share = weights[:, _descendants(joint)].sum(1)
         moved = np.flatnonzero((share > 0.02) & (share < 0.98))
         block, errors[joint] = _fit_joint(vertices[moved] - joints[joint], share[moved], turns)
-        directions[moved, :, joint - 1] = block
+        # The fit supposes that the rest of a point stays with the joint's ancestors. Between siblings, as in the
+        # middle of a skirt, it does not: both legs' offsets would add up where linear blending needs none.
+        steady = weights[:, _ancestors(joint)].sum(1)[moved] / (1 - share[moved])
+        directions[moved, :, joint - 1] = block * steady[:, None, None]
         if other == joint:
             here = directions[:, :, joint - 1]
             directions[:, :, joint - 1] = (here + _mirrored(here, mirror)) / 2
@@ -58,6 +60,14 @@ def _descendants(joint: int) -> list[int]:
         if PARENTS[child] in below:
             below.append(child)
     return below
+
+
+def _ancestors(joint: int) -> list[int]:
+    above = []
+    while PARENTS[joint] >= 0:
+        joint = PARENTS[joint]
+        above.append(joint)
+    return above
 
 
 def _mirrored(block: Array, mirror: Indices) -> Array:

@@ -57,14 +57,14 @@ def skin_smoother(source: MakeHuman, uv: Array) -> tuple[Indices, scipy.sparse.c
 def find_cavities(source: MakeHuman, vertices: Array, uv: Array) -> tuple[Flags, Flags]:
     """(BODY_VERTICES,) flags of the inside of the mouth and of the eye sockets. `vertices` (N, 3)."""
     mouth = read_mask(source, "inside-mouth", uv)
-    lids = read_mask(source, "eyelids", uv)
     body = vertices[:BODY_VERTICES]
     sockets = np.zeros(BODY_VERTICES, bool)
     for group in ("helper-l-eye", "helper-r-eye"):
         eyeball = vertices[np.unique(source.quads[group])]
         centre = (eyeball.max(0) + eyeball.min(0)) / 2
         radius = np.linalg.norm(eyeball - centre, axis=1).max()
-        sockets |= (np.linalg.norm(body - centre, axis=1) < 1.15 * radius) & ~lids
+        behind_lids = body[:, 2] < centre[2] + 0.5 * radius
+        sockets |= (np.linalg.norm(body - centre, axis=1) < 1.15 * radius) & behind_lids
     mirror = source.mirror[:BODY_VERTICES]
     return mouth | mouth[mirror], sockets & sockets[mirror]
 
