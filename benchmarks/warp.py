@@ -1,0 +1,487 @@
+"""A baseline that learns nothing: source pixels carried by the body's surface over the background plate.
+
+Each pixel of the target body knows which point of the surface it shows, and where the source pictures
+show that point: ``T(p) = sum_k w_k * x_k``, the barycentric mean of the face's projected source vertices
+(Liu et al. 2019, eq. 5). Four things make pictures out of that:
+
+- *Clothes have volume.* The mask of the source shows at the silhouette how far a person reaches beyond the
+  naked body. These measurements are spread smoothly over the mesh, and the body is inflated by them.
+- *What a source does not see.* A surface point counts as seen where its face is in the source's face map
+  and is not viewed much more obliquely than in the target. Among several sources the best view wins.
+- *What no source sees* takes the colour of its mirrored point (left for right), else of the point on the other
+  side of the same limb (front for back; not on the head), else what diffuses there over the surface, so
+  that the back of a head becomes hair.
+- *Hair and loose clothes* outside the inflated body come along from beyond the source's silhouette,
+  where the source's mask says person.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numba import njit
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.sparse.linalg import factorized
+from scipy.spatial import cKDTree
+
+from benchmarks.methods import Motion, Person, Setup
+from iper_toolkit.body import PARTS, Body, BodyParams
+from iper_toolkit.camera import project
+from iper_toolkit.raster.cpu import rasterize_array
+
+Floats = NDArray[np.float32]
+
+# Farthest that clothes or hair reach from the body, and that the body's fit reaches beyond the person.
+THICKEST_METRES, THINNEST_METRES = 0.12, -0.03
+# A vertex measures thickness where its normal is this close to the picture plane (cosine to the view).
+_SIDEWAYS = 0.35
+# How strongly neighbours share their thickness, relative to one measurement.
+_THICKNESS_SMOOTHNESS = 4.0
+# Shares of the source's resolution on the surface, relative to the target's, between which a pixel turns from
+# the fallback colour to the source's texture.
+_BLURRED, _SHARP = 0.15, 0.45
+# Loose hair and clothes are looked for this far outside the inflated body, in shares of the picture's side.
+_BAND = 0.05
+# A body is posed this many frames at a time.
+_BATCH = 16
+
+
+@dataclass(frozen=True)
+class _Mesh:
+    """What is known of the body's surface before anybody is seen."""
+
+    faces: NDArray[np.int32]  # (F, 3)
+    neighbours: sparse.csr_matrix  # (V, V) 1 where an edge joins two vertices
+    mirrored: NDArray[np.int64]  # (V,) the vertex at (-x, y, z) in the rest pose
+    opposite: NDArray[np.int64]  # (V, 8) vertices on the other side of the same limb, nearest first
+    head: NDArray[np.bool_]  # (V,)
+    facial: NDArray[np.bool_]  # (V,) the face proper: its colours stay there
+
+
+@dataclass(frozen=True)
+class _View:
+    """One source, as the inflated body sees it."""
+
+    picture: NDArray[np.uint8]  # (S, S, 3)
+    mask: NDArray[np.uint8]  # (S, S)
+    covered: NDArray[np.bool_]  # (S, S) where the inflated body is
+    xy: Floats  # (V, 2) pixels
+    normals: Floats  # (V, 3) posed, unit length; z < 0 faces the viewer
+    seen: Floats  # (V,) 1 where the vertex is visible
+
+
+class Warp:
+    """See the module. `draw` costs one rasterization and one pass over the pixels a frame."""
+
+    name = "warp"
+    version = "1"
+    weights = ""
+
+    def setup(self, setup: Setup) -> None:
+        self._size = setup.size
+        self._body = setup.body
+        self._mesh = _describe_mesh(setup.body)
+
+    def personalize(self, person: Person) -> None:
+        mesh, size = self._mesh, self._size
+        vertices = self._pose(person.params)
+        cameras = person.params.camera.numpy()
+        measured = np.zeros(len(mesh.head), np.float32)
+        weight = np.zeros(len(mesh.head), np.float32)
+        for posed, camera, mask in zip(vertices, cameras, person.masks, strict=True):
+            thickness, found = measure_thickness(posed, mesh.faces, camera, mask)
+            measured += np.where(found, thickness, 0)
+            weight += found
+        self._thickness = spread(measured, weight, mesh.neighbours, _THICKNESS_SMOOTHNESS)
+        self._views = [
+            self._see(posed, camera, picture, mask)
+            for posed, camera, picture, mask in zip(
+                vertices, cameras, person.pictures, person.masks, strict=True
+            )
+        ]
+        self._colours = paint_vertices(self._views, mesh)
+        self._background = person.background
+        self._source_scale = float(cameras[0, 0])
+        self._stacked = _Stack(
+            np.stack([view.picture for view in self._views]),
+            np.stack([view.mask for view in self._views]),
+            np.stack([view.covered for view in self._views]),
+            np.stack([view.xy for view in self._views]),
+            np.stack([view.normals for view in self._views]),
+            np.stack([view.seen for view in self._views]),
+            cameras[:, 0].astype(np.float32),
+        )
+        self._band = max(1, round(_BAND * size))
+
+    def draw(self, motion: Motion) -> Iterator[NDArray[np.uint8]]:
+        for first in range(0, len(motion), _BATCH):
+            params = motion.params[slice(first, first + _BATCH)]
+            for posed, camera in zip(self._pose(params), params.camera.numpy(), strict=True):
+                yield self._draw_one(posed, camera)
+
+    def _draw_one(self, posed: Floats, camera: Floats) -> NDArray[np.uint8]:
+        normals, points = self._inflated(posed, camera)
+        face, barycentric, _ = rasterize_array(points, self._mesh.faces, self._size)
+        nearest = _nearest_covered(face, self._band)
+        picture, alpha = _paint(
+            face,
+            barycentric,
+            nearest,
+            self._mesh.faces,
+            normals,
+            self._colours,
+            float(camera[0]),
+            *self._stacked.arrays,
+        )
+        alpha = cv2.blur(alpha, (3, 3))[..., None]
+        blended = picture * alpha + self._background * (1 - alpha)
+        return np.rint(blended).astype(np.uint8)
+
+    def _pose(self, params: BodyParams) -> Floats:
+        with torch.inference_mode():
+            return np.asarray(self._body.pose(params).vertices, np.float32)
+
+    def _inflated(self, posed: Floats, camera: Floats) -> tuple[Floats, Floats]:
+        """Normals of the posed body and its inflated vertices in NDC, (V, 3) both."""
+        normals = vertex_normals(posed, self._mesh.faces)
+        inflated = torch.from_numpy(posed + normals * self._thickness[:, None])
+        return normals, np.asarray(project(inflated, torch.from_numpy(camera)), np.float32)
+
+    def _see(
+        self, posed: Floats, camera: Floats, picture: NDArray[np.uint8], mask: NDArray[np.uint8]
+    ) -> _View:
+        normals, points = self._inflated(posed, camera)
+        face, _, _ = rasterize_array(points, self._mesh.faces, self._size)
+        seen = np.zeros(len(points), np.float32)
+        seen[self._mesh.faces[np.unique(face[face >= 0])]] = 1
+        return _View(picture, mask, face >= 0, _to_pixels(points, self._size), normals, seen)
+
+
+@dataclass(frozen=True)
+class _Stack:
+    """All views as arrays with the source first, for the compiled loop."""
+
+    pictures: NDArray[np.uint8]
+    masks: NDArray[np.uint8]
+    covered: NDArray[np.bool_]
+    xy: Floats
+    normals: Floats
+    seen: Floats
+    scales: Floats
+
+    @property
+    def arrays(self) -> tuple[NDArray, ...]:
+        return (
+            self.pictures,
+            self.masks,
+            self.covered,
+            self.xy,
+            self.normals,
+            self.seen,
+            self.scales,
+        )
+
+
+def _describe_mesh(body: Body) -> _Mesh:
+    faces = body.faces.numpy().astype(np.int32)
+    template = body.template.numpy()
+    count = len(template)
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    joined = sparse.coo_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), (count, count))
+    neighbours = ((joined + joined.T) > 0).astype(np.float64).tocsr()
+    _, mirrored = cKDTree(template).query(template * np.array([-1, 1, 1], np.float32))
+    _, opposite = cKDTree(template[:, :2]).query(template[:, :2], k=24)
+    head, facial = np.zeros(count, bool), np.zeros(count, bool)
+    if body.surface is not None:
+        head[faces[(body.surface.part == PARTS.index("head")).numpy()]] = True
+        facial[faces[body.surface.front_face.numpy()]] = True
+    return _Mesh(faces, neighbours, mirrored, opposite, head, facial)
+
+
+@njit(cache=True, nogil=True)
+def vertex_normals(vertices: Floats, faces: NDArray[np.int32]) -> Floats:
+    """(V, 3) outward unit normals of a mesh wound counter-clockwise from outside, weighted by face area."""
+    normals = np.zeros_like(vertices)
+    for index in range(faces.shape[0]):
+        a, b, c = faces[index]
+        ux, uy, uz = vertices[b] - vertices[a]
+        vx, vy, vz = vertices[c] - vertices[a]
+        nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+        for corner in (a, b, c):
+            normals[corner, 0] += nx
+            normals[corner, 1] += ny
+            normals[corner, 2] += nz
+    for index in range(vertices.shape[0]):
+        length = np.sqrt((normals[index] ** 2).sum())
+        normals[index] /= max(length, np.float32(1e-12))
+    return normals
+
+
+def _to_pixels(points: Floats, size: int) -> Floats:
+    """(V, >=2) NDC -> (V, 2) pixel indices, fractions kept."""
+    pixels: Floats = (points[:, :2] + 1) * np.float32(size / 2) - np.float32(0.5)
+    return pixels
+
+
+def measure_thickness(
+    posed: Floats, faces: NDArray[np.int32], camera: Floats, mask: NDArray[np.uint8]
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """How far the person reaches beyond the naked body, seen at its silhouette.
+
+    Args:
+        posed: (V, 3) vertices, metres, y down.
+        faces: (F, 3).
+        camera: (3,).
+        mask: (S, S) uint8, 255 = person.
+
+    Returns:
+        (V,) metres, negative where the body sticks out of the mask, and (V,) bool: which vertices were
+        measured. A ray that meets another limb, or does not leave the mask, measures nothing.
+    """
+    size = len(mask)
+    normals = vertex_normals(posed, faces)
+    points = project(torch.from_numpy(posed), torch.from_numpy(camera)).numpy()
+    face, _, _ = rasterize_array(points, faces, size)
+    seen = np.zeros(len(points), bool)
+    seen[faces[np.unique(face[face >= 0])]] = True
+    flat = np.hypot(normals[:, 0], normals[:, 1])
+    candidates = np.flatnonzero(seen & (np.abs(normals[:, 2]) < _SIDEWAYS))
+    start = _to_pixels(points, size)[candidates]
+    direction = normals[candidates, :2] / flat[candidates, None]
+    pixels_per_metre = float(camera[0]) * size / 2
+    steps = np.arange(
+        THINNEST_METRES * pixels_per_metre, THICKEST_METRES * pixels_per_metre + 1, 0.5
+    )
+    at = start[:, None] + direction[:, None] * steps[None, :, None]
+    person = _look_up(mask.astype(np.float32), at) > 127  # (K, steps)
+    on_body = _look_up((face >= 0).astype(np.float32), at) > 0.5
+    # The last step at which the person is still there without a gap.
+    gone = ~person
+    reach = np.where(gone.any(1), gone.argmax(1) - 1, len(steps))
+    ends = (reach >= 0) & (reach < len(steps) - 1)
+    # Beyond the first pixel and a half outside, the way must be free of other limbs up to where the mask ends.
+    outside = (steps > 1.5)[None] & (np.arange(len(steps))[None] <= reach[:, None] + 2)
+    free = ~(on_body & outside).any(1)
+    good = ends & free
+    thickness = np.zeros(len(posed), np.float32)
+    found = np.zeros(len(posed), bool)
+    thickness[candidates[good]] = steps[reach[good]] / pixels_per_metre
+    found[candidates[good]] = True
+    return thickness, found
+
+
+def _look_up(values: Floats, at: Floats) -> Floats:
+    """(S, S) picture at (..., 2) pixel indices, bilinear, zero outside."""
+    x, y = (np.ascontiguousarray(at[..., k], np.float32) for k in range(2))
+    return np.asarray(cv2.remap(values, x, y, cv2.INTER_LINEAR, borderValue=0), np.float32)
+
+
+def spread(
+    total: Floats, weight: Floats, neighbours: sparse.csr_matrix, smoothness: float
+) -> Floats:
+    """Measurements at some vertices -> a smooth value at every vertex.
+
+    Minimises ``sum_v weight_v (x_v - m_v)^2 + smoothness * sum_edges (x_a - x_b)^2`` with m = total / weight,
+    and a very small pull to zero for parts without any measurement.
+
+    Args:
+        total: (V,) or (V, C) sum of the measurements of each vertex.
+        weight: (V,) how many there were.
+        neighbours: (V, V), 1 where an edge is.
+        smoothness: weight of an edge.
+    """
+    degree = sparse.diags(np.asarray(neighbours.sum(1)).ravel())
+    system = sparse.diags(weight.astype(np.float64) + 1e-4) + smoothness * (degree - neighbours)
+    solve = factorized(system.tocsc())
+    columns = np.atleast_2d(total.astype(np.float64).T)
+    solved = np.stack([solve(column) for column in columns], axis=-1)
+    return solved.reshape(total.shape).astype(np.float32)
+
+
+def paint_vertices(views: list[_View], mesh: _Mesh) -> Floats:
+    """(V, 3) a colour for every vertex, 0 .. 255: seen, else mirrored, else opposite, else diffused."""
+    total = np.zeros((len(mesh.head), 3), np.float32)
+    weight = np.zeros(len(mesh.head), np.float32)
+    for view in views:
+        blurred = cv2.blur(view.picture, (3, 3)).astype(np.float32)
+        solid = cv2.erode(view.mask, np.ones((5, 5), np.uint8)).astype(np.float32)
+        inside = _look_up(solid, view.xy[None])[0]
+        facing = np.clip(-view.normals[:, 2], 0, 1)
+        own = view.seen * facing**2 * (inside > 200)
+        own[facing < 0.1] = 0
+        total += own[:, None] * np.stack(
+            [_look_up(np.ascontiguousarray(blurred[..., k]), view.xy[None])[0] for k in range(3)],
+            -1,
+        )
+        weight += own
+    known = weight > 0.01
+    colours = np.where(known[:, None], total / np.maximum(weight, 1e-6)[:, None], 0)
+    filled, has = colours.copy(), known.copy()
+    from_twin = ~known & known[mesh.mirrored]
+    filled[from_twin], has[from_twin] = colours[mesh.mirrored[from_twin]], True
+    for k in range(mesh.opposite.shape[1] - 1, -1, -1):  # the nearest comes last and stays
+        other = mesh.opposite[:, k]
+        usable = ~known & ~from_twin & ~mesh.head & ~mesh.head[other] & known[other]
+        filled[usable], has[usable] = colours[other[usable]], True
+    # The face proper must not diffuse around the head.
+    anchors = has & ~(mesh.facial & ~known)
+    hair = np.where(mesh.facial, 0, anchors).astype(np.float32)
+    diffused = spread(filled * hair[:, None] * 1e3, hair * 1e3, mesh.neighbours, 1.0)
+    return np.where(anchors[:, None], filled, diffused).astype(np.float32)
+
+
+def _nearest_covered(face: NDArray[np.int32], band: int) -> NDArray[np.int32]:
+    """(S, S) flat index of the nearest covered pixel for pixels at most `band` away, else -1."""
+    uncovered = (face < 0).astype(np.uint8)
+    if uncovered.all():
+        return np.full(face.shape, -1, np.int32)
+    distance, label = cv2.distanceTransformWithLabels(
+        uncovered, cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    flat = np.flatnonzero(uncovered == 0)
+    index_of = np.zeros(label.max() + 1, np.int32)
+    index_of[label.ravel()[flat]] = flat
+    nearest = index_of[label]
+    nearest[distance > band] = -1
+    return nearest
+
+
+@njit(cache=True, nogil=True)
+def _bilinear(picture: NDArray[np.uint8], x: float, y: float, out: Floats) -> None:
+    """(S, S, 3) at pixel indices (x, y), clamped to the edge, into out (3,)."""
+    size = picture.shape[0]
+    x, y = min(max(x, 0.0), size - 1.0), min(max(y, 0.0), size - 1.0)
+    left, top = min(int(x), size - 2), min(int(y), size - 2)
+    fx, fy = x - left, y - top
+    for k in range(3):
+        upper = picture[top, left, k] * (1 - fx) + picture[top, left + 1, k] * fx
+        lower = picture[top + 1, left, k] * (1 - fx) + picture[top + 1, left + 1, k] * fx
+        out[k] = upper * (1 - fy) + lower * fy
+
+
+@njit(cache=True, nogil=True)
+def _bilinear_mask(mask: NDArray[np.uint8], x: float, y: float) -> float:
+    """(S, S) at pixel indices as a share of 255, zero outside."""
+    size = mask.shape[0]
+    if not (0 <= x <= size - 1 and 0 <= y <= size - 1):
+        return 0.0
+    left, top = min(int(x), size - 2), min(int(y), size - 2)
+    fx, fy = x - left, y - top
+    upper = mask[top, left] * (1 - fx) + mask[top, left + 1] * fx
+    lower = mask[top + 1, left] * (1 - fx) + mask[top + 1, left + 1] * fx
+    return (upper * (1 - fy) + lower * fy) / 255
+
+
+@njit(cache=True, nogil=True)
+def _paint(
+    face: NDArray[np.int32],
+    barycentric: Floats,
+    nearest: NDArray[np.int32],
+    faces: NDArray[np.int32],
+    normals: Floats,
+    colours: Floats,
+    scale: float,
+    pictures: NDArray[np.uint8],
+    masks: NDArray[np.uint8],
+    covered: NDArray[np.bool_],
+    xy: Floats,
+    source_normals: Floats,
+    seen: Floats,
+    scales: Floats,
+) -> tuple[Floats, Floats]:
+    """(S, S, 3) colours of the person and (S, S) alpha, 1 where the person is."""
+    size = face.shape[0]
+    picture = np.zeros((size, size, 3), np.float32)
+    alpha = np.zeros((size, size), np.float32)
+    sample = np.zeros(3, np.float32)
+    for row in range(size):
+        for column in range(size):
+            index = face[row, column]
+            if index < 0:
+                continue
+            alpha[row, column] = 1
+            facing = 0.0
+            for k in range(3):
+                facing -= barycentric[row, column, k] * normals[faces[index, k], 2]
+            facing = max(facing, 0.05)
+            red = green = blue = total = best = 0.0
+            for source in range(pictures.shape[0]):
+                x = y = source_facing = visible = 0.0
+                for k in range(3):
+                    w, vertex = barycentric[row, column, k], faces[index, k]
+                    x += w * xy[source, vertex, 0]
+                    y += w * xy[source, vertex, 1]
+                    source_facing -= w * source_normals[source, vertex, 2]
+                    visible += w * seen[source, vertex]
+                # Pixels of the source per pixel of the target on this piece of surface, at most 1.
+                sharpness = visible * min(max(source_facing, 0.0) / facing, 1.0)
+                if sharpness <= 0:
+                    continue
+                sharpness *= _bilinear_mask(masks[source], x, y)
+                if sharpness <= 0:
+                    continue
+                _bilinear(pictures[source], x, y, sample)
+                weight = sharpness**4
+                red += weight * sample[0]
+                green += weight * sample[1]
+                blue += weight * sample[2]
+                total += weight
+                best = max(best, sharpness)
+            trust = min(max((best - _BLURRED) / (_SHARP - _BLURRED), 0.0), 1.0)
+            if total <= 0:
+                trust, total = 0.0, 1.0
+            for k in range(3):
+                w = 1 - trust
+                picture[row, column, k] = w * (
+                    barycentric[row, column, 0] * colours[faces[index, 0], k]
+                    + barycentric[row, column, 1] * colours[faces[index, 1], k]
+                    + barycentric[row, column, 2] * colours[faces[index, 2], k]
+                )
+            picture[row, column, 0] += trust * red / total
+            picture[row, column, 1] += trust * green / total
+            picture[row, column, 2] += trust * blue / total
+    # Outside: beyond the same point of the source's silhouette, as far as here beyond the target's.
+    for row in range(size):
+        for column in range(size):
+            near = nearest[row, column]
+            if face[row, column] >= 0 or near < 0:
+                continue
+            near_row, near_column = near // size, near % size
+            picture[row, column] = picture[near_row, near_column]
+            index = face[near_row, near_column]
+            distance = np.sqrt((row - near_row) ** 2 + (column - near_column) ** 2)
+            best = 0.5
+            for source in range(pictures.shape[0]):
+                x = y = nx = ny = visible = 0.0
+                for k in range(3):
+                    w, vertex = barycentric[near_row, near_column, k], faces[index, k]
+                    x += w * xy[source, vertex, 0]
+                    y += w * xy[source, vertex, 1]
+                    nx += w * source_normals[source, vertex, 0]
+                    ny += w * source_normals[source, vertex, 1]
+                    visible += w * seen[source, vertex]
+                flat = np.sqrt(nx * nx + ny * ny)
+                if flat < 0.7 or visible < 0.5:
+                    continue  # this point is not on the source's silhouette
+                reach = distance * scales[source] / scale
+                step_x, step_y = nx / flat * reach, ny / flat * reach
+                # The whole way must be person and not body, or it leads to another limb.
+                there = 1.0
+                for part in range(1, 5):
+                    at_x, at_y = x + step_x * part / 4, y + step_y * part / 4
+                    there = min(there, _bilinear_mask(masks[source], at_x, at_y))
+                    # The first pixel may still be the silhouette's own.
+                    on_body = there > 0 and covered[source, int(at_y + 0.5), int(at_x + 0.5)]
+                    if on_body and reach * part / 4 > 1.5:
+                        there = 0.0
+                if there <= best:
+                    continue
+                x, y = x + step_x, y + step_y
+                best = there
+                _bilinear(pictures[source], x, y, sample)
+                picture[row, column] = sample
+                alpha[row, column] = there
+    return picture, alpha
