@@ -151,8 +151,8 @@ def _ssim_means(first: NDArray, second: NDArray, person: NDArray) -> dict[str, f
 
 
 def _error_means(first: NDArray, second: NDArray, person: NDArray) -> dict[str, float]:
-    squares, absolutes, squares_person, absolutes_person, num_person = _error_sums(
-        first, second, person
+    squares, absolutes, squares_person, absolutes_person, num_person = map(
+        int, _error_sums(first, second, person)
     )
     psnr_frame = _decibels(squares / first.size)
     bright = int(second.min()) >= PERSON_THRESHOLD  # no value below 0 once mapped to [-1, 1]
@@ -173,9 +173,10 @@ def _decibels(mean_square: float) -> float:
 @njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
 def _error_sums(
     first: NDArray[np.uint8], second: NDArray[np.uint8], person: NDArray[np.uint8]
-) -> tuple[int, int, int, int, int]:  # pragma: no cover - compiled
+) -> tuple[np.int64, np.int64, np.int64, np.int64, np.int64]:  # pragma: no cover - compiled
     """Sums of squared and absolute differences: of all, of the person; and the person's pixels."""
-    squares, absolutes, squares_person, absolutes_person, num_person = 0, 0, 0, 0, 0
+    squares, absolutes = np.int64(0), np.int64(0)
+    squares_person, absolutes_person, num_person = np.int64(0), np.int64(0), np.int64(0)
     for row in range(person.shape[0]):
         for column in range(person.shape[1]):
             square, absolute = np.int64(0), np.int64(0)
@@ -185,7 +186,7 @@ def _error_sums(
                 absolute += abs(difference)
             squares += square
             absolutes += absolute
-            inside = 1 if person[row, column] >= PERSON_THRESHOLD else 0
+            inside = np.int64(person[row, column] >= PERSON_THRESHOLD)
             squares_person += inside * square
             absolutes_person += inside * absolute
             num_person += inside
