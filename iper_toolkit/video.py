@@ -59,7 +59,7 @@ def probe(path: Path) -> VideoInfo:
             raise BrokenVideo(f"{path} has no frame that can be decoded; copy it again.")
         upright = _upright(first.to_ndarray(format="gray"), first)
         num_frames = stream.frames
-        metadata = {key.lower(): value for key, value in container.metadata.items()}
+        comment = _comment(container)
         turned = first.rotation % 360 != 0
     if num_frames <= 0:
         num_frames = _count_packets(path)
@@ -69,9 +69,17 @@ def probe(path: Path) -> VideoInfo:
         height=height,
         fps=float(rate),
         num_frames=num_frames,
-        comment=metadata.get("comment", ""),
+        comment=comment,
         turned=turned,
     )
+
+
+def read_comment_tag(path: Path) -> str:
+    """The file's own comment; opens the container and decodes nothing."""
+    import av
+
+    with _named_errors(path), av.open(str(path)) as container:
+        return _comment(container)
 
 
 def read_frames(
@@ -301,6 +309,11 @@ def _video_stream(
     if not container.streams.video:
         raise BrokenVideo(f"{path} holds no video stream.")
     return container.streams.video[0]
+
+
+def _comment(container: av.container.InputContainer) -> str:
+    tags = {key.lower(): value for key, value in container.metadata.items()}
+    return tags.get("comment", "")
 
 
 def _count_packets(path: Path) -> int:

@@ -1,0 +1,363 @@
+"""The `iper` command. Each command parses, calls one library function and prints.
+
+Heavy modules are imported inside the commands, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from iper_toolkit import __version__
+
+_ROOT = click.option(
+    "--root",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("data"),
+    show_default=True,
+    help="The dataset folder.",
+)
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="\b\nStart here:\n  iper synth --root data/ --size tiny --seed 1\n  iper prepare --root data/",
+)
+@click.version_option(__version__, prog_name="iper")
+def main() -> None:
+    """Clips and bodies: turn videos of people into tables that a model or a benchmark reads.
+
+    \b
+    iper synth --root data/      make a synthetic dataset in iPER's layout
+    iper prepare --root data/    crop, fit, mask and describe every clip under data/
+    iper check --root data/      compare files with what was recorded of them
+    """
+
+
+@main.command()
+@_ROOT
+@click.option(
+    "--size",
+    type=click.Choice(["tiny", "small", "medium"]),
+    default="small",
+    show_default=True,
+    help="tiny: 3 people at 96 px, seconds. small: 8 people at 256 px, two minutes. medium: 32 people.",
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="Same seed, same bytes.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["frames", "mp4"]),
+    default="frames",
+    show_default=True,
+    help="Folders of jpg frames, or one mp4 a clip.",
+)
+@click.option("--workers", type=click.IntRange(1), default=None, help="Processes.")
+def synth(root: Path, size: str, seed: int, form: str, workers: int | None) -> None:
+    """Write synthetic people in iPER's own layout and file formats.
+
+    \b
+    iper synth --root data/ --size tiny --seed 1
+    iper synth --root data/ --size small --seed 7 --format mp4
+    """
+    with _plain_errors():
+        from iper_toolkit.synthetic.dataset import write_dataset
+
+        write_dataset(root, size=size, seed=seed, format=form, workers=workers)
+    click.echo(f"{root}: synthetic dataset written. Next: iper prepare --root {root}")
+
+
+@main.command()
+@_ROOT
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
+@click.option(
+    "--shard",
+    metavar="I/N",
+    default=None,
+    help="Do part I of N (0-based). Default: RANK/WORLD_SIZE or SLURM_PROCID/SLURM_NTASKS, else all.",
+)
+@click.option(
+    "--size", type=click.IntRange(16), default=512, show_default=True, help="Working size, pixels."
+)
+@click.option(
+    "--body",
+    default="open",
+    show_default=True,
+    help='"open", or the path of an SMPL file, for official SMPL fits.',
+)
+@click.option(
+    "--crop-factor",
+    type=click.FloatRange(1),
+    default=1.3,
+    show_default=True,
+    help="Crop side over the person's extent, for clips fitted from keypoints.",
+)
+@_JSON
+def prepare(
+    root: Path,
+    workers: int,
+    shard: str | None,
+    size: int,
+    body: str,
+    crop_factor: float,
+    as_json: bool,
+) -> None:
+    """Crop, fit, mask and describe every clip under --root; write its tables.
+
+    May be killed at any moment and started again: what is done is not done twice.
+
+    \b
+    iper prepare --root data/
+    iper prepare --root data/ --workers 8
+    iper prepare --root /shared/iPER --shard 3/16 --body SMPL_NEUTRAL.pkl
+    srun -n 16 iper prepare --root /shared/iPER --body SMPL_NEUTRAL.pkl
+    """
+    with _plain_errors():
+        from iper_toolkit.prepare import prepare as prepare_root
+        from iper_toolkit.stages import Options
+
+        options = Options(body=body, size=size, crop_factor=crop_factor)
+        part = parse_shard(shard)
+        with _progress(quiet=as_json) as progress:
+            summary = prepare_root(
+                root, workers=workers, shard=part, options=options, progress=progress
+            )
+    if as_json:
+        _print_json(
+            root=str(root),
+            clips=summary.num_clips,
+            prepared=summary.prepared,
+            unchanged=summary.unchanged,
+            failures=summary.failures,
+            tables_written=summary.tables_written,
+        )
+    else:
+        click.echo(
+            f"{root}: {summary.num_clips} clips; {len(summary.prepared)} prepared, "
+            f"{len(summary.unchanged)} unchanged, {len(summary.failures)} failed."
+        )
+        _print_failures(summary.failures)
+        if not summary.tables_written:
+            click.echo("Other shards are still at work; the last one writes the tables.")
+    sys.exit(0 if summary.ok else 1)
+
+
+@main.command()
+@_ROOT
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=None,
+    help="Folder to write; default: ROOT/protocol.",
+)
+@click.option(
+    "--overwrite", is_flag=True, help="Replace a protocol that is there (a dataset may ship one)."
+)
+@_JSON
+def protocol(root: Path, out: Path | None, overwrite: bool, as_json: bool) -> None:
+    """Write a self-imitation protocol for your own prepared clips.
+
+    Sources are each clip's most frontal and least frontal frames; every frame is a target.
+
+    \b
+    iper protocol --root data/
+    lwgan-bench run --task imitation --root data/
+    """
+    with _plain_errors():
+        from iper_toolkit.clip import Dataset
+        from iper_toolkit.own_protocol import write_own_protocol
+
+        written = write_own_protocol(Dataset.open(root), out, overwrite=overwrite)
+    if as_json:
+        _print_json(folder=str(written.folder), clips=written.clips, digest=written.digest)
+    else:
+        click.echo(f"{written.folder}: self-imitation of {len(written.clips)} clips.")
+
+
+@main.command()
+@_ROOT
+@_JSON
+def check(root: Path, as_json: bool) -> None:
+    """Compare tables, cache and source files with what was recorded of them.
+
+    Finds a flipped byte, a missing frame, a fit of the wrong length.
+
+    \b
+    iper check --root data/
+    iper check --root data/ --json
+    """
+    with _plain_errors():
+        from iper_toolkit.check import check_root
+
+        findings = check_root(root)
+    if as_json:
+        _print_json(
+            ok=not findings,
+            findings=[{"clip": f.clip_id, "file": f.file, "problem": f.problem} for f in findings],
+        )
+    else:
+        for finding in findings:
+            click.echo(f"{finding.clip_id or 'tables'}: {finding.file}: {finding.problem}")
+        click.echo(f"{len(findings)} problems." if findings else f"{root}: all as recorded.")
+    sys.exit(1 if findings else 0)
+
+
+@main.command()
+@_ROOT
+@_JSON
+def info(root: Path, as_json: bool) -> None:
+    """Say what a prepared dataset holds.
+
+    \b
+    iper info --root data/
+    iper info --root data/ --json
+    """
+    with _plain_errors():
+        from iper_toolkit.clip import Dataset
+        from iper_toolkit.manifest import read_about
+
+        dataset, about = Dataset.open(root), read_about(root)
+    clips = [dataset.clip(name) for name in dataset.clip_ids]
+    facts: dict[str, Any] = {
+        "root": str(root),
+        "name": dataset.name,
+        "synthetic": dataset.synthetic,
+        "digest": dataset.digest,
+        "body_id": about["body_id"],
+        "clips": len(clips),
+        "subjects": len({clip.subject for clip in clips}),
+        "frames": sum(clip.num_frames for clip in clips),
+        "splits": {s or "none": n for s, n in _count(clip.split for clip in clips).items()},
+        "fits": _count(clip.fit_source for clip in clips),
+        "masks": _count(clip.mask_source for clip in clips),
+        "failures": dataset.failures,
+    }
+    if as_json:
+        _print_json(**facts)
+        return
+    failures = facts.pop("failures")
+    for name, value in facts.items():
+        text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+        click.echo(f"{name:10} {text}")
+    for clip in clips:
+        error = clip.row["fit_error_pixels"]
+        fit = clip.fit_source if error is None else f"{clip.fit_source} {error:.1f} px"
+        click.echo(
+            f"  {clip.id}: {clip.num_frames} frames, crop {clip.crop.side} px, "
+            f"fit {fit}, masks {clip.mask_source}"
+        )
+    _print_failures(failures)
+
+
+@main.command()
+@click.argument("clip")
+@_ROOT
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=None,
+    help="Folder for the pictures; default: ROOT/preview/CLIP.",
+)
+@click.option(
+    "--size", type=click.IntRange(64), default=512, show_default=True, help="Pixels of a side."
+)
+@click.option("--body", default=None, help="Path of the SMPL file, if the clip's fits are SMPL's.")
+@_JSON
+def preview(
+    clip: str, root: Path, out: Path | None, size: int, body: str | None, as_json: bool
+) -> None:
+    """Look at one clip: a contact sheet, and a video with the fitted body over the person.
+
+    \b
+    iper preview 001/1/1 --root data/
+    iper preview my_video --root data/ --out preview/
+    """
+    with _plain_errors():
+        from iper_toolkit.clip import Dataset
+        from iper_toolkit.preview import write_preview
+
+        dataset = Dataset.open(root)
+        written = write_preview(dataset.clip(clip), out or root / "preview" / clip, size, body)
+    if as_json:
+        _print_json(files=[str(path) for path in written])
+    else:
+        click.echo("\n".join(str(path) for path in written))
+
+
+# ------------------------------------------------------------------------------------------- helping
+
+
+def parse_shard(text: str | None) -> tuple[int, int]:
+    """ "3/16" -> (3, 16); without a text, what torchrun or Slurm say in the environment, else all."""
+    if text is None:
+        for rank, size in (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS")):
+            if rank in os.environ and size in os.environ:
+                text = f"{os.environ[rank]}/{os.environ[size]}"
+                break
+        else:
+            return 0, 1
+    index, _, count = text.partition("/")
+    if not (index.strip().isdecimal() and count.strip().isdecimal()) or int(index) >= int(count):
+        raise ValueError(f"shard is {text!r}; write I/N with I from 0 to N - 1, such as 0/4.")
+    return int(index), int(count)
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """What users can mend is said in a sentence, without a traceback."""
+    try:
+        yield
+    except KeyError as error:
+        raise click.ClickException(str(error.args[0]) if error.args else str(error)) from error
+    except (ValueError, OSError, ImportError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+@contextmanager
+def _progress(*, quiet: bool) -> Iterator[Callable[[str, str | None, int, int], None]]:
+    """A bar on a terminal, a line a clip elsewhere; always on standard error."""
+    if quiet or not sys.stderr.isatty():
+
+        def line(clip_id: str, error: str | None, finished: int, total: int) -> None:
+            if not quiet:
+                outcome = "done" if error is None else f"FAILED: {error}"
+                click.echo(f"[{finished}/{total}] {clip_id}: {outcome}", err=True)
+
+        yield line
+        return
+    from tqdm import tqdm
+
+    with tqdm(unit="clip", dynamic_ncols=True) as bar:
+
+        def advance(clip_id: str, error: str | None, finished: int, total: int) -> None:
+            bar.total = total
+            bar.update(finished - bar.n)
+            bar.set_postfix_str(clip_id)
+            if error is not None:
+                bar.write(f"{clip_id}: FAILED: {error}", file=sys.stderr)
+
+        yield advance
+
+
+def _print_failures(failures: dict[str, str]) -> None:
+    for clip_id, reason in failures.items():
+        click.echo(f"  {clip_id}: {reason}", err=True)
+
+
+def _print_json(**content: Any) -> None:
+    click.echo(json.dumps(content, ensure_ascii=False))
+
+
+def _count(values: Any) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for value in values:
+        counts[value] = counts.get(value, 0) + 1
+    return dict(sorted(counts.items()))

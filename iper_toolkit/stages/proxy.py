@@ -1,0 +1,63 @@
+"""Stage `proxy`: the one pass over the pixels - small video, background, and whether all frames are there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iper_toolkit.background import background_plate, grow
+from iper_toolkit.images import read_image, resize, write_image
+from iper_toolkit.masks import PackedMasks
+from iper_toolkit.stages import ClipWork, SourceFacts, write_json
+from iper_toolkit.video import BrokenVideo, read_frames, write_video
+
+NUM_SAMPLES = 32
+"""Frames that the background is taken from, evenly spread."""
+
+
+def run(work: ClipWork) -> None:
+    """Makes ``proxy.mp4`` (H.264, keyframe every 10), ``background.png`` and ``proxy.json``."""
+    facts, crop = work.source_facts(), work.crop()
+    masks = PackedMasks.read(work.made("mask", "masks.npz"))
+    size = max(2, min(work.options.size, crop.side) // 2 * 2)  # H.264 takes even sides
+    count = min(NUM_SAMPLES, facts.num_frames)
+    sampled = set(np.linspace(0, facts.num_frames - 1, count).round().astype(int).tolist())
+    images: list[NDArray[np.uint8]] = []
+    people: list[NDArray[np.bool_]] = []
+
+    def shrunk() -> Iterator[NDArray[np.uint8]]:
+        for index, frame in enumerate(_checked_frames(work, facts)):
+            small = resize(crop.cut(frame), (size, size))
+            if index in sampled:
+                images.append(small)
+                people.append(grow(masks.at([index], size)[0]))
+            yield small
+
+    metadata = {"comment": "synthetic; working copy"} if work.info.synthetic else {}
+    written = write_video(work.folder / "proxy.mp4", shrunk(), facts.fps, metadata=metadata)
+    if written != facts.num_frames:
+        raise BrokenVideo(
+            f"{work.clip.source} gave {written} frames, but its container promises "
+            f"{facts.num_frames}: it is cut short or damaged; copy or download it again."
+        )
+    write_image(work.folder / "background.png", background_plate(images, people))
+    write_json(work.folder / "proxy.json", {"size": size, "num_frames": written})
+
+
+def _checked_frames(work: ClipWork, facts: SourceFacts) -> Iterator[NDArray[np.uint8]]:
+    """Every frame of the source; one of another size than the first is an error."""
+    clip = work.clip
+    if clip.kind == "video":
+        frames = read_frames(clip.source)
+    else:
+        frames = (read_image(path) for path in clip.source_files())
+    for index, frame in enumerate(frames):
+        if frame.shape[:2] != (facts.height, facts.width):
+            height, width = frame.shape[:2]
+            raise ValueError(
+                f"{clip.source}: frame {index} is {width} x {height}, the first is "
+                f"{facts.width} x {facts.height}. All frames of a clip have one size."
+            )
+        yield frame
