@@ -22,7 +22,7 @@ from iper_toolkit.body import Body, BodyParams
 from iper_toolkit.images import read_image
 
 # Names of folders beside the methods' in a run's pictures.
-RESERVED_NAMES = ("source", "truth")
+RESERVED_NAMES = ("source", "target")
 
 
 @dataclass(frozen=True)

@@ -148,7 +148,7 @@ class Warp:
         """Normals of the posed body and its inflated vertices in NDC, (V, 3) both."""
         normals = vertex_normals(posed, self._mesh.faces)
         inflated = torch.from_numpy(posed + normals * self._thickness[:, None])
-        return normals, np.asarray(project(inflated, torch.from_numpy(camera)), np.float32)
+        return normals, project(inflated, torch.from_numpy(camera)).numpy()
 
     def _see(
         self, posed: Floats, camera: Floats, picture: NDArray[np.uint8], mask: NDArray[np.uint8]

@@ -1,0 +1,125 @@
+"""One method at work on one case: watched, timed, and held to what it promised."""
+
+import random
+import time
+import traceback
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.methods import Method, Motion
+
+
+class Drawing:
+    """One method at work on one case: hands out pictures, keeps time, scores and what went wrong."""
+
+    def __init__(
+        self, method: Method, motion: Motion, size: int, error: str, seconds_personalize: float
+    ) -> None:
+        self.method = method
+        self.seconds = 0.0
+        self.seconds_personalize = seconds_personalize
+        self.error = error
+        self.count = 0
+        self._motion, self._size = motion, size
+        self._pictures: Iterator[NDArray[np.uint8]] | None = None
+        self._scores: dict[str, list[NDArray[np.float64]]] = {}
+        self._random: tuple[Any, ...] = _random_state()
+
+    def own_randomness(self) -> "_OwnRandomness":
+        return _OwnRandomness(self)
+
+    def take(self, count: int) -> NDArray[np.uint8] | None:
+        """The next pictures, (count, S, S, 3); None once the method has failed."""
+        if self.error:
+            return None
+        taken = []
+        start = time.perf_counter()
+        try:
+            with self.own_randomness():
+                if self._pictures is None:
+                    self._pictures = iter(self.method.draw(self._motion))
+                for _ in range(count):
+                    picture = next(self._pictures, None)
+                    if picture is None:
+                        raise ValueError(
+                            f"{self.method.name} gave {self.count} pictures of {self._motion.case}; "
+                            f"it takes {len(self._motion)}."
+                        )
+                    taken.append(self._checked(picture))
+                    self.count += 1
+        except Exception:
+            self.error = traceback.format_exc()
+            return None
+        finally:
+            self.seconds += time.perf_counter() - start
+        return np.stack(taken)
+
+    def _checked(self, picture: object) -> NDArray[np.uint8]:
+        wanted = (self._size, self._size, 3)
+        if (
+            not isinstance(picture, np.ndarray)
+            or picture.shape != wanted
+            or picture.dtype != np.uint8
+        ):
+            got = (
+                f"{picture.dtype} {picture.shape}"
+                if isinstance(picture, np.ndarray)
+                else type(picture).__name__
+            )
+            raise ValueError(
+                f"{self.method.name} gave {got} as picture {self.count} of {self._motion.case}; it takes a "
+                f"numpy array, uint8 {wanted}, RGB."
+            )
+        return picture
+
+    def finish(self) -> None:
+        """A method that goes on after the last picture has drawn another motion."""
+        if self.error or self._pictures is None:
+            return
+        try:
+            if next(self._pictures, None) is not None:
+                raise ValueError(
+                    f"{self.method.name} gave more pictures of {self._motion.case} than the "
+                    f"{len(self._motion)} it takes."
+                )
+        except Exception:
+            self.error = traceback.format_exc()
+
+    def add_scores(self, scores: dict[str, NDArray[np.float64]]) -> None:
+        for name, values in scores.items():
+            self._scores.setdefault(name, []).append(values)
+
+    def values(self) -> dict[str, NDArray[np.float64]]:
+        return {name: np.concatenate(parts) for name, parts in self._scores.items()}
+
+
+class _OwnRandomness:
+    """Gives a drawing its own stream of the global generators, whoever draws in between."""
+
+    def __init__(self, drawing: Drawing) -> None:
+        self._drawing = drawing
+
+    def __enter__(self) -> None:
+        self._outside = _random_state()
+        _set_random_state(self._drawing._random)
+
+    def __exit__(self, *_: object) -> None:
+        self._drawing._random = _random_state()
+        _set_random_state(self._outside)
+
+
+def _random_state() -> tuple[Any, ...]:
+    devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    return (random.getstate(), np.random.get_state(), torch.get_rng_state(), devices)  # noqa: NPY002
+
+
+def _set_random_state(state: tuple[Any, ...]) -> None:
+    random.setstate(state[0])
+    np.random.set_state(state[1])  # noqa: NPY002
+    torch.set_rng_state(state[2])
+    if state[3]:
+        torch.cuda.set_rng_state_all(state[3])
