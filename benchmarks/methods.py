@@ -202,6 +202,11 @@ def load_method(spec: str) -> Method:
     return method
 
 
+def describe(name: str) -> str:
+    """The first sentence of a built-in method's description."""
+    return (type(BUILT_IN[name]()).__doc__ or "").strip().partition("\n")[0]
+
+
 def check_name(name: str) -> None:
     """Raise ValueError unless the name can be a folder beside the reserved ones."""
     if not re.fullmatch(r"[\w+-][\w.+-]*", name) or name in RESERVED_NAMES:

@@ -221,6 +221,11 @@ def merge_tables(tables: Mapping[str, pa.Table]) -> list[pa.Table]:
     return [blocks[key][1] for key in sorted(blocks, key=lambda key: tuple(map(str, key)))]
 
 
+def concatenated(blocks: Sequence[pa.Table]) -> pa.Table:
+    """Blocks as one table; an empty one without any."""
+    return pa.concat_tables(blocks) if blocks else SCHEMA.empty_table()
+
+
 def to_frame(table: pa.Table) -> pd.DataFrame:
     """A table as a data frame; text columns are categories, so that millions of rows stay small."""
     kinds = {field.name: "category" for field in SCHEMA if pa.types.is_string(field.type)}

@@ -74,7 +74,7 @@ class _View:
 
 
 class Warp:
-    """See the module. `draw` costs one rasterization and one pass over the pixels a frame."""
+    """Source pixels carried by the body's surface into the target pose, over the background plate."""
 
     name = "warp"
     version = "1"
@@ -136,8 +136,8 @@ class Warp:
             float(camera[0]),
             *self._stacked.arrays,
         )
-        alpha = cv2.blur(alpha, (3, 3))[..., None]
-        blended = picture * alpha + self._background * (1 - alpha)
+        soft = np.asarray(cv2.blur(alpha, (3, 3)), np.float32)[..., None]
+        blended = picture * soft + self._background * (1 - soft)
         return np.rint(blended).astype(np.uint8)
 
     def _pose(self, params: BodyParams) -> Floats:

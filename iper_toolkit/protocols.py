@@ -437,6 +437,29 @@ def load_protocol(name_or_path: str | Path) -> Protocol:
     return Protocol(**(facts | tables))
 
 
+def protocol_of(root: Path, dataset: str) -> Protocol:
+    """The protocol that a dataset is benchmarked with when nobody names one: its own, else the shipped one.
+
+    Args:
+        root: the dataset's folder; `<root>/protocol/` is its own.
+        dataset: name of the dataset.
+
+    Raises:
+        FileNotFoundError: there is neither.
+    """
+    if (root / "protocol" / "protocol.toml").is_file():
+        return load_protocol(root / "protocol")
+    for name in shipped_protocols():
+        protocol = load_protocol(name)
+        if protocol.dataset == dataset and protocol.one_source_of is None:
+            return protocol
+    raise FileNotFoundError(
+        f"{root} has no protocol/ of its own, and none is shipped for the dataset {dataset!r}. "
+        f"For your own clips run: iper protocol --root {root}. Else name one with --protocol: "
+        f"{', '.join(shipped_protocols())}, or a folder."
+    )
+
+
 def _read_table(path: Path, row: type) -> tuple[Any, ...]:
     """The rows of one csv file; none when it is not there."""
     if not path.is_file():

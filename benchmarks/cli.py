@@ -1,0 +1,514 @@
+"""The `lwgan-bench` command. Each command parses, calls one library function and prints.
+
+Heavy modules are imported inside the commands, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from iper_toolkit import __version__
+
+if TYPE_CHECKING:
+    from benchmarks.runner import Outcome
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
+
+
+def _shared_run_options(command: Callable[..., None]) -> Callable[..., None]:
+    """What `run` and `score` have in common."""
+    options = [
+        click.option(
+            "--task",
+            type=click.Choice(["imitation", "transfer", "view", "all"]),
+            default="imitation",
+            show_default=True,
+            help="What is drawn. This version runs imitation.",
+        ),
+        click.option(
+            "--root",
+            type=click.Path(path_type=Path, file_okay=False),
+            default=Path("data"),
+            show_default=True,
+            help="A dataset that `iper prepare` has been through.",
+        ),
+        click.option(
+            "--out",
+            type=click.Path(path_type=Path, file_okay=False),
+            default=None,
+            help="Folder of the run; default: runs/TASK-DATASET. The same command goes on in it.",
+        ),
+        click.option(
+            "--protocol",
+            default="",
+            help="Id of a shipped protocol, or a folder. Default: ROOT/protocol, else the dataset's.",
+        ),
+        click.option(
+            "--kind",
+            type=click.Choice(["self", "cross", "all"]),
+            default=None,
+            help="self: in one's own motion; cross: in another's. Default: self, while every metric needs a true frame.",
+        ),
+        click.option(
+            "--size", type=click.IntRange(16), default=256, show_default=True, help="Pixels a side."
+        ),
+        click.option(
+            "--num-sources",
+            type=click.IntRange(1),
+            default=1,
+            show_default=True,
+            help="Source frames a method is given; the protocol lists which.",
+        ),
+        click.option(
+            "--targets",
+            type=click.Choice(["unseen", "official"]),
+            default="unseen",
+            show_default=True,
+            help="unseen: source frames are not scored. official: they are, as published numbers have it.",
+        ),
+        click.option(
+            "--max-frames",
+            type=click.IntRange(0),
+            default=0,
+            help="For a quick look: at most so many frames a case, spread evenly. 0: all.",
+        ),
+        click.option(
+            "--metric", "metrics", multiple=True, help="Only this metric; may be repeated."
+        ),
+        click.option("--subjects", default="", help="Only these people, as 001,004."),
+        click.option(
+            "--keep",
+            type=click.Choice(["some", "all", "none"]),
+            default="some",
+            show_default=True,
+            help="Pictures that are kept: 8 a case, every one, none.",
+        ),
+        click.option(
+            "--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes."
+        ),
+        click.option(
+            "--shard",
+            metavar="I/N",
+            default=None,
+            help="Do part I of N (0-based). Default: RANK/WORLD_SIZE or SLURM_PROCID/SLURM_NTASKS, else all.",
+        ),
+        click.option(
+            "--body",
+            default="open",
+            show_default=True,
+            help='The body of the fits: "open", or the path of an SMPL file.',
+        ),
+        click.option("--retry-failed", is_flag=True, help="Try failed cases again."),
+        _JSON,
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="\b\nStart here:\n  lwgan-bench run --task imitation --root data/",
+)
+@click.version_option(__version__, prog_name="lwgan-bench")
+def main() -> None:
+    """Score any method that draws people, and keep the leaderboard.
+
+    \b
+    lwgan-bench run --task imitation --root data/     draw and score with the built-in methods
+    lwgan-bench score --pictures DIR --root data/     score pictures that another program made
+    lwgan-bench leaderboard runs/imitation-iPER       the table, with intervals over people
+    lwgan-bench report runs/imitation-iPER            one page with table and pictures
+    """
+
+
+@main.command()
+@click.option(
+    "--method",
+    "methods",
+    multiple=True,
+    metavar="[NAME=]SPEC",
+    help="copy, warp, folder:DIR, module:Class or file.py:Class; may be repeated. Default: all built-in ones.",
+)
+@click.option(
+    "--device", default="cpu", show_default=True, help="Where a method computes: cpu, cuda."
+)
+@click.option("--seed", type=int, default=0, show_default=True)
+@_shared_run_options
+def run(methods: tuple[str, ...], device: str, seed: int, **shared: Any) -> None:
+    """Draw the cases of a protocol with each method and score the pictures.
+
+    May be killed at any moment and started again: finished cases are not done twice.
+
+    \b
+    lwgan-bench run --task imitation --root data/
+    lwgan-bench run --root data/ --method warp --method ours=my_method.py:Ours --workers 4
+    lwgan-bench run --root data/ --max-frames 20 --subjects 001,004 --out runs/quick
+    lwgan-bench run --root /shared/iPER --protocol iper-v1 --size 512 --shard 3/16
+    """
+    with _plain_errors():
+        _run(methods, device, seed, **shared)
+
+
+@main.command()
+@click.option(
+    "--pictures",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    required=True,
+    help="Folder with CASE/00000.png ...; `lwgan-bench list cases` names the cases.",
+)
+@click.option("--name", default=None, help="What the method is called; default: the folder's name.")
+@_shared_run_options
+def score(pictures: Path, name: str | None, **shared: Any) -> None:
+    """Score pictures that any program has written.
+
+    They lie in DIR/CASE/00000.png, 00001.png ..., one for every frame of the case's range, SIZE x SIZE, RGB. A case
+    with missing, surplus or odd-sized pictures has failed, and counts.
+
+    \b
+    lwgan-bench score --pictures my_results/ --task imitation --root data/
+    lwgan-bench score --pictures my_results/ --name ours --root data/ --size 512 --out runs/ours
+    lwgan-bench list cases --root data/
+    """
+    with _plain_errors():
+        spec = f"{name or pictures.resolve().name}=folder:{pictures}"
+        _run((spec,), "cpu", 0, **shared)
+
+
+def _run(
+    methods: tuple[str, ...],
+    device: str,
+    seed: int,
+    *,
+    task: str,
+    root: Path,
+    out: Path | None,
+    protocol: str,
+    kind: str | None,
+    size: int,
+    num_sources: int,
+    targets: str,
+    max_frames: int,
+    metrics: tuple[str, ...],
+    subjects: str,
+    keep: str,
+    workers: int,
+    shard: str | None,
+    body: str,
+    retry_failed: bool,
+    as_json: bool,
+) -> None:
+    if task != "imitation":
+        raise click.ClickException(
+            f"This version runs --task imitation only, not {task!r}. The tables of the other tasks can be read: "
+            "iper_toolkit.protocols.load_protocol('iper-v1').transfer_cases() and .view_cases()."
+        )
+    from benchmarks import leaderboard as boards
+    from benchmarks.methods import BUILT_IN
+    from benchmarks.metrics import METRICS
+    from benchmarks.results import read_rows
+    from benchmarks.runner import Settings, default_kind
+    from benchmarks.workers import RunDescription, run_described
+    from iper_toolkit.cli import parse_shard
+    from iper_toolkit.clip import Dataset
+
+    chosen_metrics = metrics or tuple(METRICS)
+    settings = Settings(metrics=chosen_metrics, size=size, num_sources=num_sources)
+    if kind is None:
+        kind, why = default_kind(chosen_metrics)
+        click.echo(why, err=True)
+    settings = Settings(
+        kind=kind,  # type: ignore[arg-type]
+        size=size,
+        num_sources=num_sources,
+        targets=targets,  # type: ignore[arg-type]
+        max_frames=max_frames,
+        metrics=chosen_metrics,
+        subjects=tuple(filter(None, (name.strip() for name in subjects.split(",")))),
+        seed=seed,
+    )
+    description = RunDescription(
+        root=root,
+        out=out or Path("runs") / f"{task}-{Dataset.open(root).name}",
+        methods=methods or tuple(BUILT_IN),
+        settings=settings,
+        protocol=protocol,
+        body=body,
+        device=device,
+        keep=keep,  # type: ignore[arg-type]
+        threads=os.cpu_count() or 1,
+        retry_failed=retry_failed,
+    )
+    part = parse_shard(shard)
+    with _progress(quiet=as_json) as tell:
+        done, outcomes, complete = run_described(
+            description, shard=part, workers=workers, tell=tell
+        )
+    plan = done.plan()
+    summary = json.loads((description.out / "run.json").read_text(encoding="utf-8"))
+    unreadable = {one.case: one.error for one in outcomes if one.status == "unreadable"}
+    failed = summary["failures"]
+    if as_json:
+        _print_json(
+            out=str(description.out),
+            complete=complete,
+            cases=len(plan.cases),
+            failed=failed,
+            missing=plan.missing,
+            unreadable=unreadable,
+        )
+    else:
+        if complete:
+            found = (
+                boards.build_boards(read_rows(description.out / "rows.parquet"))
+                if _has_rows(description.out)
+                else []
+            )
+            click.echo(boards.as_text(found), nl=False)
+        _print_problems(
+            "failed", {f"{one['method']} on {one['case']}": one["error"] for one in failed}
+        )
+        _print_problems("not in the dataset", plan.missing)
+        _print_problems("unreadable", unreadable)
+        click.echo(
+            f"{description.out}: {len(plan.cases)} cases, "
+            + (
+                "complete."
+                if complete
+                else "not complete: other shards are at work, or clips could not be read."
+            )
+        )
+    sys.exit(1 if failed or plan.missing or unreadable else 0)
+
+
+def _has_rows(out: Path) -> bool:
+    from benchmarks.results import read_rows
+
+    return len(read_rows(out / "rows.parquet")) > 0
+
+
+@main.command()
+@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@_JSON
+def merge(out: Path, runs: tuple[Path, ...], as_json: bool) -> None:
+    """Join the rows of several runs in one table, OUT.
+
+    The same rows twice count once; different rows for one case of one method are an error.
+
+    \b
+    lwgan-bench merge all.parquet runs/ours runs/theirs
+    lwgan-bench leaderboard all.parquet
+    """
+    with _plain_errors():
+        from benchmarks.results import merge_tables, read_rows, rows_file, write_rows
+
+        tables = {str(path): read_rows(rows_file(path)) for path in runs}
+        blocks = merge_tables(tables)
+        write_rows(out, blocks)
+    count = sum(len(block) for block in blocks)
+    if as_json:
+        _print_json(out=str(out), rows=count, cases=len(blocks))
+    else:
+        click.echo(f"{out}: {count} rows, {len(blocks)} cases.")
+
+
+@main.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "markdown", "json"]),
+    default="text",
+    show_default=True,
+)
+@click.option(
+    "--published",
+    type=click.Choice(["dataset", "all", "none"]),
+    default="dataset",
+    show_default=True,
+    help="Numbers that others printed, shown apart: of the same dataset, all, none.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=None,
+    help="Also into this file.",
+)
+def leaderboard(runs: tuple[Path, ...], form: str, published: str, out: Path | None) -> None:
+    """Means over people, with 95 % intervals, paired differences and ranks.
+
+    RUNS are folders of runs or tables of rows. What is not comparable stands in separate tables.
+
+    \b
+    lwgan-bench leaderboard runs/imitation-iPER
+    lwgan-bench leaderboard runs/ours runs/theirs --format markdown --out table.md
+    """
+    with _plain_errors():
+        from benchmarks import leaderboard as boards
+        from benchmarks.results import concatenated, merge_tables, read_rows, rows_file
+
+        table = concatenated(merge_tables({str(path): read_rows(rows_file(path)) for path in runs}))
+        found = boards.build_boards(table)
+        datasets = {board.facts["dataset"] for board in found}
+        numbers = [
+            number
+            for number in boards.read_published()
+            if published == "all" or (published == "dataset" and number.dataset in datasets)
+        ]
+        writers = {"text": boards.as_text, "markdown": boards.as_markdown, "json": boards.as_json}
+        text = writers[form](found, numbers)
+        if out is not None:
+            boards.write_text(out, text)
+    click.echo(text, nl=not text.endswith("\n"))
+
+
+@main.command()
+@click.argument(
+    "run_folder", metavar="RUN", type=click.Path(path_type=Path, file_okay=False, exists=True)
+)
+def report(run_folder: Path) -> None:
+    """Write one self-contained page: table, pictures side by side, provenance.
+
+    \b
+    lwgan-bench report runs/imitation-iPER
+    """
+    with _plain_errors():
+        from benchmarks.report import write_report
+
+        page = write_report(run_folder)
+    click.echo(str(page))
+
+
+@main.command("list")
+@click.argument(
+    "what", type=click.Choice(["all", "methods", "metrics", "protocols", "cases"]), default="all"
+)
+@click.option(
+    "--root",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("data"),
+    show_default=True,
+    help="For cases: the dataset.",
+)
+@click.option("--protocol", default="", help="For cases: the protocol; default: the dataset's.")
+@_JSON
+def list_command(what: str, root: Path, protocol: str, as_json: bool) -> None:
+    """Say what there is: methods, metrics, protocols; the cases of a protocol.
+
+    \b
+    lwgan-bench list
+    lwgan-bench list metrics --json
+    lwgan-bench list cases --protocol iper-v1
+    """
+    found: dict[str, dict[str, str]] = {}
+    with _plain_errors():
+        if what in ("all", "methods"):
+            from benchmarks.methods import BUILT_IN, describe
+
+            found["methods"] = {name: describe(name) for name in BUILT_IN}
+        if what in ("all", "metrics"):
+            from benchmarks.metrics import METRICS
+
+            found["metrics"] = {
+                name: f"{card.better} is better, {card.unit}. {card.definition}"
+                for name, card in METRICS.items()
+            }
+        if what in ("all", "protocols"):
+            from iper_toolkit.protocols import load_protocol, shipped_protocols
+
+            found["protocols"] = {
+                name: f"{load_protocol(name).title} ({load_protocol(name).digest[:12]})"
+                for name in shipped_protocols()
+            }
+        if what == "cases":
+            found["cases"] = _cases(root, protocol)
+    if as_json:
+        _print_json(**found)
+        return
+    for title, entries in found.items():
+        click.echo(f"{title}:")
+        for name, text in entries.items():
+            click.echo(f"  {name:24}  {text}")
+
+
+def _cases(root: Path, protocol: str) -> dict[str, str]:
+    from iper_toolkit.protocols import load_protocol, protocol_of
+
+    if protocol:
+        tables = load_protocol(protocol)
+    else:
+        from iper_toolkit.clip import Dataset
+
+        tables = protocol_of(root, Dataset.open(root).name)
+    return {
+        case.key: f"{len(case.driver_frames)} pictures of {case.clip}: frames {case.driver_first} to "
+        f"{case.driver_last} of {case.driver}, from source frames {', '.join(map(str, case.source_frames))}"
+        for case in tables.imitation_cases("all")
+    }
+
+
+# ------------------------------------------------------------------------------------------- helping
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """What users can mend is said in a sentence, without a traceback."""
+    try:
+        yield
+    except KeyError as error:
+        raise click.ClickException(str(error.args[0]) if error.args else str(error)) from error
+    except (ValueError, OSError, ImportError, RuntimeError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+@contextmanager
+def _progress(*, quiet: bool) -> Iterator[Callable[[int, int, list[Outcome]], None]]:
+    """A bar on a terminal, a line a person elsewhere; always on standard error."""
+    if quiet or not sys.stderr.isatty():
+
+        def line(count: int, total: int, outcomes: list[Outcome]) -> None:
+            if not quiet:
+                click.echo(f"[{count}/{total}] {_in_words(outcomes)}", err=True)
+
+        yield line
+        return
+    from tqdm import tqdm
+
+    with tqdm(unit="person", dynamic_ncols=True) as bar:
+
+        def advance(count: int, total: int, outcomes: list[Outcome]) -> None:
+            bar.total = total
+            bar.update(count - bar.n)
+            bar.set_postfix_str(_in_words(outcomes))
+
+        yield advance
+
+
+def _in_words(outcomes: list[Outcome]) -> str:
+    if not outcomes:
+        return "done before"
+    bad = [
+        f"{one.method or 'clip'} {one.status.upper()}: {one.error}" for one in outcomes if one.error
+    ]
+    cases = ", ".join(dict.fromkeys(one.case for one in outcomes))
+    return "; ".join([cases, *bad])
+
+
+def _print_problems(title: str, problems: dict[str, str]) -> None:
+    if problems:
+        click.echo(f"{len(problems)} {title}:", err=True)
+    for name, reason in problems.items():
+        click.echo(f"  {name}: {reason}", err=True)
+
+
+def _print_json(**content: Any) -> None:
+    click.echo(json.dumps(content, ensure_ascii=False))

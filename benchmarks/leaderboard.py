@@ -1,0 +1,402 @@
+"""Rows to a ranked table: frame -> case -> clip -> person -> mean, with intervals over people.
+
+Rows that are not comparable (another protocol, size, dataset ...: `results.COMPARABLE`) make separate
+boards, and masks of another source separate columns. A failed frame counts as the card's failure
+value; a frame without a finite score is left out, and counted beside the mean.
+"""
+
+import csv
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from benchmarks.intervals import FEWEST_SUBJECTS, Mean, mean_interval, paired_difference, ranks
+from benchmarks.metrics import METRICS
+from benchmarks.results import COMPARABLE, to_frame
+from iper_toolkit.assets import manifests_folder
+
+# Boards are sorted by the first of these that they have: the person counts more than the still scene.
+_DECISIVE = ("ssim_person", "ssim")
+# The method that differences are taken against, where it took part.
+_REFERENCE = "copy"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One metric as it was scored."""
+
+    metric: str
+    version: str
+    region: str
+    mask_source: str  # empty if the metric uses no mask
+    title: str
+    better: str
+    unit: str
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return (self.metric, self.version, self.mask_source)
+
+    @property
+    def heading(self) -> str:
+        masks = f" [masks: {self.mask_source}]" if self.mask_source else ""
+        return f"{self.title}{masks} {'↑' if self.better == 'higher' else '↓'}"
+
+    def format(self, value: float | None) -> str:
+        if value is None or math.isnan(value):
+            return "-"
+        return f"{value:.2f}" if self.unit == "dB" else f"{value:.4f}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method by one metric."""
+
+    mean: Mean
+    rank: int | None
+    num_undefined: int  # frames without a finite score, left out
+    difference: Mean | None  # to the board's reference method, paired by person; None for itself
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One method's line."""
+
+    method: str
+    method_version: str
+    weights: str
+    num_cases: int
+    num_failed: int
+    num_frames: int
+    cells: tuple[Cell, ...]  # one a column of the board
+
+
+@dataclass(frozen=True)
+class Board:
+    """One table of comparable scores."""
+
+    facts: dict[str, Any]  # the columns of COMPARABLE
+    columns: tuple[Column, ...]
+    entries: tuple[Entry, ...]  # best first by the decisive column
+    reference: str | None  # method that differences are taken against
+    num_subjects: int
+    num_cases: int
+
+    @property
+    def title(self) -> str:
+        facts = self.facts
+        people = " (synthetic people)" if facts["synthetic"] else ""
+        frames = f"{facts['max_frames']} frames a case" if facts["max_frames"] else "all frames"
+        sources = "1 source" if facts["num_sources"] == 1 else f"{facts['num_sources']} sources"
+        return (
+            f"{facts['task']}, {facts['kind']}, on {facts['dataset']}{people}: protocol {facts['protocol']} "
+            f"v{facts['protocol_version']} {facts['protocol_digest'][:8]}, {facts['size']} px, {sources}, "
+            f"{facts['targets']} targets, {frames}"
+        )
+
+
+@dataclass(frozen=True)
+class Published:
+    """A number that somebody else printed; never computed here, never ranked."""
+
+    dataset: str
+    method: str
+    metric: str
+    value: str
+    comparable: str  # why it is not comparable with ours, in words
+    seen: str
+
+
+def build_boards(table: pa.Table) -> list[Board]:
+    """All boards of a table of rows, sorted by what they are about.
+
+    Raises:
+        ValueError: the table is empty, or names a metric that this version does not know.
+    """
+    rows = to_frame(table)
+    if rows.empty:
+        raise ValueError("The table holds no scores. Cross-imitation has none by paired metrics.")
+    unknown = sorted(set(rows["metric"].unique()) - set(METRICS))
+    if unknown:
+        raise ValueError(f"This version knows no metric {', '.join(unknown)}; update it.")
+    return [
+        _board(dict(zip(COMPARABLE, facts, strict=True)), part)
+        for facts, part in rows.groupby(list(COMPARABLE), observed=True, sort=True)
+    ]
+
+
+def _board(facts: dict[str, Any], rows: pd.DataFrame) -> Board:
+    order = list(METRICS)
+    keys = rows[["metric", "metric_version", "region", "mask_source"]].drop_duplicates()
+    columns = tuple(
+        sorted(
+            (
+                Column(
+                    metric=str(key.metric),
+                    version=str(key.metric_version),
+                    region=str(key.region),
+                    mask_source=str(key.mask_source),
+                    title=METRICS[str(key.metric)].title,
+                    better=METRICS[str(key.metric)].better,
+                    unit=METRICS[str(key.metric)].unit,
+                )
+                for key in keys.itertuples(index=False)
+            ),
+            key=lambda column: (order.index(column.metric), column.version, column.mask_source),
+        )
+    )
+    methods = sorted(str(name) for name in rows["method"].unique())
+    means = {column.key: _subject_means(rows, column) for column in columns}
+    cases = rows[["method", "case", "subject"]].drop_duplicates()
+    num_cases = int(cases["case"].nunique())
+    reference = _REFERENCE if _REFERENCE in methods and len(methods) > 1 else None
+    places = {}
+    whole = [name for name in methods if int((cases["method"] == name).sum()) == num_cases]
+    for column in columns:
+        of_column = means[column.key]
+        comparable = {name: of_column[name].to_numpy() for name in whole if name in of_column}
+        places[column.key] = ranks(comparable, METRICS[column.metric].better)
+    entries = []
+    for name in methods:
+        own = rows[rows["method"] == name]
+        cells = []
+        for column in columns:
+            of_column = means[column.key]
+            values = of_column[name].to_numpy() if name in of_column else np.empty(0)
+            difference = None
+            if reference is not None and name != reference and {name, reference} <= set(of_column):
+                difference = paired_difference(values, of_column[reference].to_numpy())
+            undefined = own[
+                (own["metric"] == column.metric)
+                & (own["metric_version"] == column.version)
+                & (own["mask_source"] == column.mask_source)
+                & (own["status"] == "undefined")
+            ]
+            cells.append(
+                Cell(
+                    mean_interval(values),
+                    places[column.key].get(name),
+                    len(undefined),
+                    difference,
+                )
+            )
+        failed = own.loc[own["status"] == "failed", "case"]
+        entries.append(
+            Entry(
+                method=name,
+                method_version=", ".join(sorted(map(str, own["method_version"].unique()))),
+                weights=", ".join(sorted(map(str, own["weights"].unique()))),
+                num_cases=int(own["case"].nunique()),
+                num_failed=int(failed.nunique()),
+                num_frames=int(own[["case", "frame"]].drop_duplicates().shape[0]),
+                cells=tuple(cells),
+            )
+        )
+    return Board(
+        facts={name: _plain(value) for name, value in facts.items()},
+        columns=columns,
+        entries=tuple(_sorted(entries, columns)),
+        reference=reference,
+        num_subjects=int(cases["subject"].nunique()),
+        num_cases=num_cases,
+    )
+
+
+def _subject_means(rows: pd.DataFrame, column: Column) -> pd.DataFrame:
+    """Subjects x methods: frames are averaged to cases, cases to clips, clips to people."""
+    own = rows[
+        (rows["metric"] == column.metric)
+        & (rows["metric_version"] == column.version)
+        & (rows["mask_source"] == column.mask_source)
+    ]
+    failure = METRICS[column.metric].failure_value
+    scores = own[["method", "subject", "clip", "case"]].copy()
+    scores["value"] = own["value"].where(own["status"] != "failed", failure)
+    for keys in (
+        ("method", "subject", "clip", "case"),
+        ("method", "subject", "clip"),
+        ("method", "subject"),
+    ):
+        scores = scores.groupby(list(keys), observed=True)["value"].mean().reset_index()
+    return scores.pivot(index="subject", columns="method", values="value")
+
+
+def _sorted(entries: Sequence[Entry], columns: Sequence[Column]) -> list[Entry]:
+    decisive = 0
+    for name in reversed(_DECISIVE):
+        for k, column in enumerate(columns):
+            decisive = k if column.metric == name else decisive
+    sign = -1 if columns[decisive].better == "higher" else 1
+
+    def place(entry: Entry) -> tuple[bool, float, str]:
+        mean = entry.cells[decisive].mean.mean
+        return (math.isnan(mean), sign * mean, entry.method)
+
+    return sorted(entries, key=place)
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def read_published(dataset: str | None = None) -> list[Published]:
+    """Numbers of others, from manifests/published.csv; those of one dataset, or all."""
+    with (manifests_folder() / "published.csv").open(encoding="utf-8", newline="") as file:
+        numbers = [Published(**row) for row in csv.DictReader(file)]
+    return [one for one in numbers if dataset is None or one.dataset == dataset]
+
+
+# ------------------------------------------------------------------------------------------- output
+
+
+def as_text(boards: Sequence[Board], published: Sequence[Published] = ()) -> str:
+    """Boards for a terminal."""
+    return "\n".join(
+        line for board in boards for line in _lines(board, _aligned)
+    ) + _published_text(published, _aligned)
+
+
+def as_markdown(boards: Sequence[Board], published: Sequence[Published] = ()) -> str:
+    """Boards as GitHub tables."""
+    return "\n".join(line for board in boards for line in _lines(board, _piped)) + _published_text(
+        published, _piped
+    )
+
+
+def as_json(boards: Sequence[Board], published: Sequence[Published] = ()) -> str:
+    """Boards with full precision; NaN becomes null."""
+    content = {
+        "boards": [asdict(board) | {"title": board.title} for board in boards],
+        "published": [asdict(one) for one in published],
+    }
+    return json.dumps(_without_nan(content), indent=2, ensure_ascii=False)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+Layout = Callable[[list[list[str]]], list[str]]
+
+
+def _lines(board: Board, layout: Layout) -> list[str]:
+    lines = [
+        board.title,
+        f"{_count(board.num_subjects, 'person', 'people')}, {_count(board.num_cases, 'case')}",
+        "",
+    ]
+    head = ["method", *(column.heading for column in board.columns), "failed", "frames"]
+    body = [
+        [
+            entry.method,
+            *(_cell_text(c, k) for c, k in zip(entry.cells, board.columns, strict=True)),
+            f"{entry.num_failed} of {entry.num_cases}",
+            str(entry.num_frames),
+        ]
+        for entry in board.entries
+    ]
+    lines += layout([head, *body])
+    if board.reference is not None:
+        lines += ["", f"Difference to {board.reference}, paired by person:", ""]
+        differences = [
+            [
+                entry.method,
+                *(
+                    _difference_text(cell.difference, column)
+                    for cell, column in zip(entry.cells, board.columns, strict=True)
+                ),
+            ]
+            for entry in board.entries
+            if entry.method != board.reference
+        ]
+        lines += layout([["method", *(column.heading for column in board.columns)], *differences])
+    lines += ["", *_remarks(board), ""]
+    return lines
+
+
+def _cell_text(cell: Cell, column: Column) -> str:
+    half = cell.mean.half_width
+    text = column.format(cell.mean.mean)
+    if half is not None:
+        text += f" ± {column.format(half)}"
+    if cell.rank is not None:
+        text += f" ({cell.rank})"
+    if cell.num_undefined:
+        text += f" [{cell.num_undefined} undefined]"
+    return text
+
+
+def _difference_text(difference: Mean | None, column: Column) -> str:
+    if difference is None or math.isnan(difference.mean):
+        return "-"
+    sign = "+" if difference.mean >= 0 else "-"
+    text = f"{sign}{column.format(abs(difference.mean))}"
+    half = difference.half_width
+    return text if half is None else f"{text} ± {column.format(half)}"
+
+
+def _remarks(board: Board) -> list[str]:
+    remarks = []
+    if board.num_subjects < FEWEST_SUBJECTS:
+        remarks.append(
+            f"Fewer than {FEWEST_SUBJECTS} people: no interval and no rank; these numbers say little about others."
+        )
+    else:
+        remarks.append(
+            "± is half of a 95 % Student-t interval over people; (1) is the rank, shared where the paired "
+            "difference does not exclude zero."
+        )
+    incomplete = [e.method for e in board.entries if e.num_cases < board.num_cases]
+    if incomplete:
+        remarks.append(f"Not through with every case, so not ranked: {', '.join(incomplete)}.")
+    if any(entry.num_failed for entry in board.entries):
+        remarks.append("A failed case counts with the worst score on every frame.")
+    if any(cell.num_undefined for entry in board.entries for cell in entry.cells):
+        remarks.append("Frames without a finite score are left out of the mean.")
+    if board.facts["synthetic"]:
+        remarks.append("The people are synthetic: scores say nothing about photographs.")
+    return remarks
+
+
+def _published_text(published: Sequence[Published], layout: Layout) -> str:
+    if not published:
+        return ""
+    rows = [["published by others", "dataset", "metric", "value", "comparable?", "seen in"]]
+    rows += [[p.method, p.dataset, p.metric, p.value, p.comparable, p.seen] for p in published]
+    lines = ["Published numbers, copied and not verified; never ranked with the above:", ""]
+    return "\n".join(["", *lines, *layout(rows), ""])
+
+
+def _count(number: int, one: str, many: str | None = None) -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    return [
+        "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def _piped(rows: list[list[str]]) -> list[str]:
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return [lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]]
+
+
+def write_text(path: Path, text: str) -> None:
+    """A board into a file, whole or not at all."""
+    from iper_toolkit.atomic import write_atomically
+
+    write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))

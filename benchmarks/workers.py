@@ -1,0 +1,111 @@
+"""A run as a description that other processes can build for themselves, and the processes that do."""
+
+import multiprocessing
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from benchmarks.methods import load_method
+from benchmarks.runner import Keep, Outcome, Run, Settings, run_all
+from iper_toolkit.body import load_body
+from iper_toolkit.clip import Dataset
+from iper_toolkit.protocols import load_protocol, protocol_of
+
+Tell = Callable[[int, int, list[Outcome]], None]
+
+
+@dataclass(frozen=True)
+class RunDescription:
+    """Names and numbers only; `build` opens what they name."""
+
+    root: Path
+    out: Path
+    methods: tuple[str, ...]  # as `load_method` takes them
+    settings: Settings
+    protocol: str = ""  # id or folder; empty: the dataset's own, else the shipped one
+    body: str = "open"  # "open", or the file of an SMPL body
+    device: str = "cpu"
+    keep: Keep = "some"
+    threads: int = 1
+    retry_failed: bool = False
+
+    def build(self) -> Run:
+        dataset = Dataset.open(self.root)
+        protocol = (
+            load_protocol(self.protocol) if self.protocol else protocol_of(self.root, dataset.name)
+        )
+        return Run(
+            dataset,
+            protocol,
+            [load_method(spec) for spec in self.methods],
+            self.settings,
+            self.out,
+            body=load_body(self.body),
+            device=self.device,
+            keep=self.keep,
+            threads=self.threads,
+            retry_failed=self.retry_failed,
+        )
+
+
+_of_this_process: Run | None = None
+
+
+def _start(description: RunDescription) -> None:
+    global _of_this_process
+    torch.set_num_threads(description.threads)
+    _of_this_process = description.build()
+
+
+def _do(shard: tuple[int, int], number: int) -> list[Outcome]:
+    assert _of_this_process is not None  # `_start` ran first
+    return _of_this_process.do(_of_this_process.plan(shard).groups[number])
+
+
+def run_described(
+    description: RunDescription,
+    *,
+    shard: tuple[int, int] = (0, 1),
+    workers: int = 1,
+    tell: Tell | None = None,
+) -> tuple[Run, list[Outcome], bool]:
+    """Do one shard of a run in `workers` processes; like `runner.run_all` otherwise.
+
+    Raises:
+        RuntimeError: a worker process died. What it had finished is kept.
+    """
+    if workers <= 1:
+        run = description.build()
+        outcomes, complete = run_all(run, shard=shard, tell=tell)
+        return run, outcomes, complete
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    description = replace(description, threads=threads)
+    run = description.build()
+    run.open()
+    groups = run.plan(shard).groups
+    outcomes = []
+    # Processes are spawned, not forked: a forked copy of torch's or CUDA's threads may hang.
+    pool = ProcessPoolExecutor(
+        workers, multiprocessing.get_context("spawn"), initializer=_start, initargs=(description,)
+    )
+    with pool:
+        waiting = [pool.submit(_do, shard, number) for number in range(len(groups))]
+        try:
+            for count, done in enumerate(as_completed(waiting), 1):
+                outcomes += done.result()
+                if tell is not None:
+                    tell(count, len(groups), done.result())
+        except BrokenProcessPool as error:
+            raise RuntimeError(
+                "A worker process died; most often the memory was not enough. Finished cases are kept: give the "
+                "same command again with fewer --workers."
+            ) from error
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return run, outcomes, run.finish(run.plan())
