@@ -204,6 +204,13 @@ def _encode(text: object, encoding: object = "latin1") -> bytes:
     return text.encode("latin1")
 
 
+def _empty_bytes(*arguments: object) -> bytes:
+    """How the oldest protocols store b""; with arguments it would reserve any amount of memory."""
+    if arguments:
+        raise UnsafePickle("it makes bytes of something.")
+    return b""
+
+
 def _pairs(pairs: object = ()) -> dict:
     if not isinstance(pairs, list | tuple):
         raise UnsafePickle(f"it makes a dict of {type(pairs).__name__}.")
@@ -235,6 +242,7 @@ _NAMES: dict[tuple[str, str], object] = {
     ("collections", "OrderedDict"): _Call(_pairs),
     ("_codecs", "encode"): _Call(_encode),
     **{(module, "set"): _Call(_set) for module in ("builtins", "__builtin__")},
+    **{(module, "bytes"): _Call(_empty_bytes) for module in ("builtins", "__builtin__")},
     **{(module, "object"): _Name for module in ("builtins", "__builtin__")},
     **{(module, "_reconstructor"): _Call(_old_object) for module in ("copyreg", "copy_reg")},
     **{(module, "Ch"): _Chumpy for module in ("chumpy", "chumpy.ch")},

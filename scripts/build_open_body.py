@@ -25,11 +25,12 @@ from open_body.makehuman import (
     sample_phenotype,
 )
 from open_body.shape_space import joint_regressor, principal_shapes
-from open_body.skeleton import PARENTS, merge_weights, place_joints, to_t_pose
+from open_body.skeleton import merge_weights, place_joints, to_t_pose
 
 from iper_toolkit.body.model import LANDMARKS, SMPL_LANDMARK_VERTICES
 from iper_toolkit.body.packing import PackedPoints, pack_uv
-from iper_toolkit.body.parts import PARTS
+from iper_toolkit.body.parts import PARTS, face_normals, front_of_body, parts_of_faces
+from iper_toolkit.body.skinning import PARENTS
 
 BODY_ID = "open-body-1"
 NUM_VERTICES = 6890  # SMPL's count; a closed mesh of genus 0 then has SMPL's 13776 faces
@@ -209,16 +210,11 @@ def _surface_arrays(
     uv = source.texture_vertices[texture]
     uv_faces = uv_faces.reshape(-1, 3)
     face_uv = uv[uv_faces].mean(1)
-    part_weights = np.zeros((len(template), len(PARTS)))
-    np.add.at(part_weights.T, surface.part_of_joint(), weights.T)
-    part = part_weights[faces].sum(1).argmax(1)
-    head, limbs = part == PARTS.index("head"), np.isin(part, [1, 2, 3, 4, 5])
+    part = parts_of_faces(weights, faces)
+    head = part == PARTS.index("head")
     detail = surface.label_details(source, face_uv)
     face = (surface.read_mask(source, "face", face_uv) | np.isin(detail, [3, 4])) & head
     inner = face & surface.read_mask(source, "face", face_uv, margin=24)
-    corners = template[faces]
-    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
     return {
         "uv": pack_uv(uv),
         "uv_faces": uv_faces.astype(np.uint16),
@@ -226,7 +222,7 @@ def _surface_arrays(
         "detail": detail,
         "facial_large": np.flatnonzero(face).astype(np.uint16),
         "facial_small": np.flatnonzero(inner).astype(np.uint16),
-        "front_body": np.flatnonzero(limbs & (normals[:, 2] > 0.5)).astype(np.uint16),
+        "front_body": front_of_body(part, face_normals(template, faces)).astype(np.uint16),
     }
 
 

@@ -5,18 +5,24 @@ about x in their root rotation, so posed vertices are y down and larger z is far
 """
 
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache
 from importlib.resources import files
+from io import StringIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from iper_toolkit.assets import MissingAsset, resolve
 from iper_toolkit.body.packing import PackedPoints, unpack_uv
 from iper_toolkit.body.parts import Surface
 from iper_toolkit.body.skinning import (
+    SMPL_JOINTS,
     Skeleton,
     SkinnedPoints,
     apply_links,
@@ -24,6 +30,9 @@ from iper_toolkit.body.skinning import (
     pose_skeleton,
     pose_to_rotations,
 )
+
+if TYPE_CHECKING:
+    import smplx
 
 # The 21 vertices that follow SMPL's 24 joints in the 45-joint set, in smplx's order and under its names ...
 LANDMARKS = (
@@ -35,7 +44,11 @@ SMPL_LANDMARK_VERTICES = (
     *(332, 6260, 2800, 4071, 583, 3216, 3226, 3387, 6617, 6624, 6787),
     *(2746, 2319, 2445, 2556, 2673, 6191, 5782, 5905, 6016, 6133),
 )
+# HMR's 19 keypoints (right ankle .. left wrist, neck, top of the head, nose, eyes, ears) out of the 45 landmarks, and
+# at place 45 the top of the head.
+_KEYPOINTS_19 = (8, 5, 2, 1, 4, 7, 21, 19, 17, 16, 18, 20, 12, 45, 24, 26, 25, 28, 27)
 OPEN_BODY = "open-body-1"
+SMPL_PREFIX = "smpl-"  # ids of users' files; 12 digits of their sha256 follow
 
 
 class BodyMismatch(ValueError):
@@ -210,6 +223,17 @@ class Body:
             )
         return self.skin(params.pose, params.shape, offsets=offsets, links=links)
 
+    def keypoints19(self, posed: PosedBody) -> Tensor:
+        """(T, 19, 3) HMR's keypoints, the set of iPER's kps.pkl: by the body's own regressor, else from its landmarks."""
+        if self.keypoint_regressor is not None:
+            return torch.einsum("kv,tvc->tkc", self.keypoint_regressor, posed.vertices)
+        if not self.landmark_vertices or self.head_top is None or self.num_joints != SMPL_JOINTS:
+            raise ValueError(
+                f"Body {self.id!r} has neither a regressor of 19 keypoints nor landmarks."
+            )
+        top = posed.vertices[:, [self.head_top]]
+        return torch.cat([posed.landmarks, top], dim=1)[:, list(_KEYPOINTS_19)]
+
     def subset(self, vertices: Sequence[int] | Tensor) -> "BodySubset":
         """Some vertices of the body with the whole skeleton: what a fit to keypoints needs."""
         return BodySubset(
@@ -240,10 +264,40 @@ class BodySubset:
 
 
 def load_body(name_or_path: str | Path = "open") -> Body:
-    """The embedded open body ("open" or its id)."""
-    if str(name_or_path) in ("open", OPEN_BODY):
+    """A body, read once a process.
+
+    Args:
+        name_or_path: "open" (or "open-body-1"), the embedded body; a name of the asset table that is a body, such as
+            "smpl-neutral"; or the path of a user's SMPL file, .pkl or .npz.
+
+    Raises:
+        MissingAsset: there is no such file; the message says how to get it. ValueError: the file is no SMPL model.
+    """
+    name = str(name_or_path)
+    if name in ("open", OPEN_BODY):
         return _load_open_body()
-    raise ValueError(f"Unknown body {str(name_or_path)!r}.")
+    if name in _BODY_ASSETS:
+        path = resolve(name)
+    else:
+        path = Path(name_or_path).expanduser()
+        if not path.is_file():
+            raise MissingAsset(
+                f"There is no body {name!r}. Pass 'open' for the embedded one, {' or '.join(_BODY_ASSETS)} for a "
+                "model that lies in the asset folder, or the path of your own SMPL .pkl or .npz file."
+            )
+    status = path.stat()
+    return _load_file(path.resolve(), status.st_mtime_ns, status.st_size)
+
+
+_BODY_ASSETS = ("smpl-neutral", "smpl-male", "smpl-female", "smpl-keypoints", "smplh-hands")
+
+
+@lru_cache(maxsize=4)
+def _load_file(path: Path, modified: int, size: int) -> Body:
+    """`modified` and `size` make a file that was replaced another one to the cache."""
+    from iper_toolkit.body.smpl_file import read_smpl
+
+    return read_smpl(path)
 
 
 @lru_cache(maxsize=1)
@@ -300,3 +354,36 @@ def skinned_points(arrays: dict[str, np.ndarray], prefix: str, num_joints: int) 
 
 def _indices(array: np.ndarray) -> Tensor:
     return torch.from_numpy(array.astype(np.int64))
+
+
+def smpl_arrays(body: Body) -> dict[str, NDArray]:
+    """A body under the keys of SMPL's own files, dense. Pickled as it is, `smplx.SMPL(path)` loads it."""
+    tree = np.array([body.parents, range(body.num_joints)], np.int64)
+    tree[0, 0] = 2**32 - 1
+    return {
+        "v_template": body.template.numpy(force=True),
+        "shapedirs": body.shape_directions.numpy(force=True),
+        "posedirs": body.pose_directions.numpy(force=True),
+        "J_regressor": body.joint_regressor.numpy(force=True),
+        "weights": body.weights.numpy(force=True),
+        "kintree_table": tree,
+        "f": body.faces.numpy(force=True).astype(np.uint32),
+    }
+
+
+def to_smplx(body: Body, batch_size: int = 1) -> "smplx.SMPL":
+    """The body as a module of the smplx package, for code that is written against it.
+
+    smplx is under a non-commercial licence and is imported here only; nothing else needs it.
+    """
+    if body.num_joints != SMPL_JOINTS:
+        raise ValueError(f"smplx.SMPL has {SMPL_JOINTS} joints; {body.id!r} has {body.num_joints}.")
+    try:
+        import smplx
+        from smplx.utils import Struct
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("to_smplx() needs smplx: pip install smplx") from error
+    with redirect_stdout(StringIO()):  # it prints a warning about every model of ten shapes
+        return smplx.SMPL(
+            model_path="", data_struct=Struct(**smpl_arrays(body)), batch_size=batch_size
+        )

@@ -10,8 +10,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+from iper_toolkit.body.skinning import JOINTS, SMPL_JOINTS, SMPLH_JOINTS
 
 Sides = Literal["anatomical", "image"]
 
@@ -41,6 +45,18 @@ PART_IDS: dict[str, tuple[int, ...]] = {
 }
 # What skin a face is; for drawing people, not for correspondence.
 DETAILS = ("skin", "face", "ears", "lips", "eyelids", "fingernails", "toenails", "mouth")
+
+_PART_OF_LIMB = {
+    "hip": "leg",
+    "knee": "leg",
+    "ankle": "foot",
+    "foot": "foot",
+    "shoulder": "arm",
+    "elbow": "arm",
+    "wrist": "hand",
+    "hand": "hand",
+}
+_FRONTAL = 0.5  # z of a unit normal: within 60 degrees of straight ahead
 
 _log = logging.getLogger(__name__)
 
@@ -134,3 +150,73 @@ class Surface:
     def to(self, device: torch.device | str) -> "Surface":
         moved = {name: value.to(device) for name, value in vars(self).items() if value is not None}
         return Surface(**moved)
+
+
+def parts_of_faces(weights: NDArray, faces: NDArray) -> NDArray[np.int64]:
+    """The part that each face follows most.
+
+    Args:
+        weights: (V, J) skinning weights of a body with 24 joints (SMPL) or 52 (SMPL-H). faces: (F, 3).
+
+    Returns:
+        (F,) index into PARTS, anatomical sides.
+    """
+    share = np.zeros((len(weights), len(PARTS)))
+    for joint, column in enumerate(np.asarray(weights, np.float64).T):
+        share[:, _part_of_joint(joint, weights.shape[1])] += column
+    return share[faces].sum(1).argmax(1)
+
+
+def _part_of_joint(joint: int, num_joints: int) -> int:
+    if num_joints not in (SMPL_JOINTS, SMPLH_JOINTS):
+        raise ValueError(
+            f"A body of {num_joints} joints has no known parts; {SMPL_JOINTS} or {SMPLH_JOINTS} do."
+        )
+    if num_joints == SMPLH_JOINTS and joint >= JOINTS.index("left_hand"):
+        fingers = (SMPLH_JOINTS - JOINTS.index("left_hand")) // 2
+        return PARTS.index(
+            "left_hand" if joint < JOINTS.index("left_hand") + fingers else "right_hand"
+        )
+    name = JOINTS[joint]
+    side, _, plain = name.rpartition("_")
+    if plain in _PART_OF_LIMB:
+        return PARTS.index(f"{side}_{_PART_OF_LIMB[plain]}")
+    return PARTS.index("head" if name in ("head", "neck") else "torso")
+
+
+def face_normals(vertices: NDArray, faces: NDArray) -> NDArray[np.float64]:
+    """(F, 3) unit normals, outward in the rest pose."""
+    corners = np.asarray(vertices, np.float64)[faces]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-15)
+
+
+def front_of_body(part: NDArray, normals: NDArray) -> NDArray[np.int64]:
+    """Faces of torso, legs and arms that look ahead in the rest pose, where z is forward."""
+    limbs = (part >= PARTS.index("torso")) & (part <= PARTS.index("right_arm"))
+    return np.flatnonzero(limbs & (normals[:, 2] > _FRONTAL))
+
+
+def surface_from_weights(template: NDArray, weights: NDArray, faces: NDArray) -> Surface:
+    """Parts of a body that brings no files for them: by skinning weights, and by normals in the rest pose.
+
+    The face proper is what looks ahead on the front half of the skull; there is no texture map.
+
+    Args:
+        template: (V, 3) metres, rest pose. weights: (V, J). faces: (F, 3).
+    """
+    part, normals = parts_of_faces(weights, faces), face_normals(template, faces)
+    centres = np.asarray(template, np.float64)[faces].mean(1)
+    head = part == PARTS.index("head")
+    skull = weights[faces].mean(1)[:, JOINTS.index("head")] > 0.5
+    facial = head & skull & (normals[:, 2] > 0)
+    if facial.any():
+        facial &= centres[:, 2] > np.median(centres[head & skull, 2])
+    large = np.flatnonzero(facial)
+    small = np.flatnonzero(facial & (normals[:, 2] > 0.25))
+    return Surface(
+        part=torch.from_numpy(part),
+        facial_large=torch.from_numpy(large),
+        facial_small=torch.from_numpy(small),
+        front_body=torch.from_numpy(front_of_body(part, normals)),
+    )

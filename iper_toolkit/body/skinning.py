@@ -16,7 +16,14 @@ from iper_toolkit.rotations import (
     rotation_6d_to_matrix,
 )
 
-SMPL_JOINTS = 24
+# SMPL's skeleton; sides are the body's own.
+JOINTS = (
+    "pelvis left_hip right_hip spine1 left_knee right_knee spine2 left_ankle right_ankle spine3 "
+    "left_foot right_foot neck left_collar right_collar head left_shoulder right_shoulder "
+    "left_elbow right_elbow left_wrist right_wrist left_hand right_hand"
+).split()
+PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21)
+SMPL_JOINTS = len(JOINTS)
 SMPLH_JOINTS = 52
 _BODY_JOINTS = 22  # SMPL-H replaces SMPL's two hand joints by 2 x 15 finger joints
 

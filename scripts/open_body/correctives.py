@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from open_body.makehuman import Array, Indices
-from open_body.skeleton import MIRROR_JOINTS, PARENTS
+from open_body.skeleton import MIRROR_JOINTS
 from scipy.spatial.transform import Rotation
+
+from iper_toolkit.body.skinning import PARENTS
 
 _LARGEST_ANGLE = np.deg2rad(110)
 _SAMPLES = 160

@@ -6,12 +6,8 @@ import numpy as np
 import scipy.sparse
 from open_body.makehuman import Array, Indices, MakeHuman
 
-JOINTS = (
-    "pelvis left_hip right_hip spine1 left_knee right_knee spine2 left_ankle right_ankle spine3 left_foot right_foot "
-    "neck left_collar right_collar head left_shoulder right_shoulder left_elbow right_elbow left_wrist right_wrist "
-    "left_hand right_hand"
-).split()
-PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21)
+from iper_toolkit.body.skinning import JOINTS, PARENTS
+
 INDEX = {name: index for index, name in enumerate(JOINTS)}
 MIRROR_JOINTS = np.array(
     [INDEX[n.replace("left", "?").replace("right", "left").replace("?", "right")] for n in JOINTS]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from open_body.makehuman import BODY_VERTICES, Array, Indices, MakeHuman
 from open_body.skeleton import INDEX
 
-from iper_toolkit.body.parts import DETAILS, PARTS
+from iper_toolkit.body.parts import DETAILS
 
 Flags = NDArray[np.bool_]
 
@@ -155,24 +155,3 @@ def label_details(source: MakeHuman, face_uv: Array) -> NDArray[np.uint8]:
     ):
         detail[read_mask(source, mask, face_uv)] = DETAILS.index(name)
     return detail
-
-
-def part_of_joint() -> Indices:
-    """(24,) the part that a joint's faces belong to."""
-    part = np.zeros(24, np.int64)
-    for name, joint in INDEX.items():
-        side, _, plain = name.rpartition("_")
-        where = {
-            "hip": "leg",
-            "knee": "leg",
-            "ankle": "foot",
-            "foot": "foot",
-            "shoulder": "arm",
-            "elbow": "arm",
-        }
-        where |= {"wrist": "hand", "hand": "hand"}
-        if plain in where:
-            part[joint] = PARTS.index(f"{side}_{where[plain]}")
-        else:
-            part[joint] = PARTS.index("head" if name in ("head", "neck") else "torso")
-    return part
