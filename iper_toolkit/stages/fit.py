@@ -14,6 +14,7 @@ from iper_toolkit.body.model import OPEN_BODY, Body, BodyParams, load_body
 from iper_toolkit.keypoints import read_keypoints
 from iper_toolkit.layout import frame_files, missing_frames
 from iper_toolkit.stages import ClipWork, SourceFacts
+from iper_toolkit.unpickle import read_fit
 
 SMPL_PREFIX = "smpl-"
 
@@ -70,13 +71,18 @@ def run(work: ClipWork) -> None:
 
 
 def _given(work: ClipWork) -> FittedClip:
-    from iper_toolkit.unpickle import read_fit
-
     path, facts = work.clip.fit, work.source_facts()
-    assert path is not None
+    assert path is not None  # `run` asked
     content = read_fit(path)
-    array = _checked_arrays(content, path, work, facts)
-    body_id = _body_id(content, path, work)
+    camera = content["cams"]
+    _check_length(len(camera), "cams in", path, work, facts)
+    flat = np.flatnonzero(camera[:, 0] <= 0)
+    if len(flat):
+        raise ValueError(
+            f"{path}: the camera scale of frame {flat[0]} is {camera[flat[0], 0]}; it must be "
+            "positive. Get the file again, or remove it to fit the clip from keypoints."
+        )
+    body_id = _body_id(str(content.get("body_id", "")), path, work)
     marked = bool(content.get("synthetic", False))
     if marked != work.info.synthetic:
         one, other = ("", "not ") if marked else ("not ", "")
@@ -84,6 +90,7 @@ def _given(work: ClipWork) -> FittedClip:
             f"{path} is {one}marked as synthetic, but dataset.toml says the root is {other}"
             "synthetic. Keep synthetic and real clips in different roots."
         )
+    array = np.concatenate([camera, content["pose"], content["shape"]], axis=1)
     keypoints = None
     if work.clip.keypoints is not None:
         keypoints = read_keypoints(work.clip.keypoints).body25
@@ -91,39 +98,10 @@ def _given(work: ClipWork) -> FittedClip:
     return FittedClip(
         params=BodyParams.from_array(body_id, array),
         source="synthetic" if marked else "official",
-        valid=np.ones(len(array), bool),
+        valid=np.ones(len(camera), bool),
         error_pixels=None,
         keypoints=keypoints,
     )
-
-
-def _checked_arrays(
-    content: dict[str, Any], path: Path, work: ClipWork, facts: SourceFacts
-) -> NDArray[np.float32]:
-    """cams, pose and shape of a fit file -> (T, 85) float32; says what is wrong with them."""
-    parts = []
-    for name, width in (("cams", 3), ("pose", 72), ("shape", 10)):
-        if name not in content:
-            raise ValueError(
-                f"{path} has no {name!r}; iPER's fits hold cams (L, 3), pose (L, 72), shape (L, 10)."
-            )
-        values = np.asarray(content[name])
-        if values.ndim != 2 or values.shape[1] != width or values.dtype.kind not in "fiu":
-            raise ValueError(
-                f"{path}: {name} is {values.shape} {values.dtype}; it must be (L, {width}) numbers."
-            )
-        _check_length(len(values), f"{name} in", path, work, facts)
-        bad = np.flatnonzero(~np.isfinite(values).all(1))
-        if len(bad):
-            raise ValueError(
-                f"{path}: {name} of frame {bad[0]} is not finite ({len(bad)} frames in all); "
-                "make the fit again or remove the file to fit keypoints instead."
-            )
-        parts.append(values.astype(np.float32))
-    flat = np.flatnonzero(parts[0][:, 0] <= 0)
-    if len(flat):
-        raise ValueError(f"{path}: the camera scale of frame {flat[0]} is not positive.")
-    return np.concatenate(parts, axis=1)
 
 
 def _check_length(length: int, what: str, path: Path, work: ClipWork, facts: SourceFacts) -> None:
@@ -139,10 +117,10 @@ def _check_length(length: int, what: str, path: Path, work: ClipWork, facts: Sou
     )
 
 
-def _body_id(content: dict[str, Any], path: Path, work: ClipWork) -> str:
+def _body_id(named: str, path: Path, work: ClipWork) -> str:
     """Which body a fit was made for; refuses to take it for another's."""
     body = load_work_body(work)
-    said = str(content.get("body_id", "") or work.info.body_id)
+    said = named or work.info.body_id
     if said:
         if said == body.id:
             return said
@@ -167,16 +145,14 @@ def _from_keypoints(work: ClipWork) -> FittedClip:
     assert path is not None  # the crop stage refuses clips that have neither fit nor keypoints
     keypoints = read_keypoints(path)
     _check_length(len(keypoints), "keypoints in", path, work, facts)
-    body = load_work_body(work)
-    params, error_pixels = fit_clip(body, keypoints, work.crop())
-    array = params.to_array()
-    finite = torch.isfinite(array).all(1).numpy()
-    if not finite.any():
-        raise ValueError(f"No body could be fitted to {path}; look at its keypoints.")
+    fit = fit_clip(load_work_body(work), keypoints, work.crop())
+    finite = torch.isfinite(fit.params.to_array()).all(1).numpy()
+    if not finite.all():
+        raise ValueError(f"No body could be fitted to {path}: look at its keypoints.")
     return FittedClip(
-        params=params,
+        params=fit.params,
         source="keypoints",
-        valid=finite & keypoints.seen(),
-        error_pixels=np.asarray(error_pixels, np.float32),
+        valid=np.asarray(fit.valid, bool),
+        error_pixels=np.asarray(fit.error_pixels, np.float32),
         keypoints=keypoints.body25,
     )

@@ -72,11 +72,22 @@ def _from_file(path: Path, facts: SourceFacts, crop: SquareCrop) -> Iterator[NDA
                 f"{path}: masks are {width} x {height}, frames {facts.width} x {facts.height}: "
                 "another shape. Masks show the whole frame, at any scale."
             )
-        yield crop.cut(mask) if scale == 1 else _cut_scaled(mask, crop, scale)
+        yield _cut(mask, crop) if scale == 1 else _cut_scaled(mask, crop, scale)
+
+
+def _cut(mask: NDArray[np.uint8], crop: SquareCrop) -> NDArray[np.uint8]:
+    """Cut (H, W) of the frame's size. Pictures repeat their edge outside; nobody is there, though."""
+    height, width = mask.shape
+    left, top = max(crop.left, 0), max(crop.top, 0)
+    right, bottom = min(crop.left + crop.side, width), min(crop.top + crop.side, height)
+    cut = np.zeros((crop.side, crop.side), np.uint8)
+    inside = (slice(top - crop.top, bottom - crop.top), slice(left - crop.left, right - crop.left))
+    cut[inside] = mask[top:bottom, left:right]
+    return cut
 
 
 def _cut_scaled(mask: NDArray[np.uint8], crop: SquareCrop, scale: float) -> NDArray[np.uint8]:
-    """Cut a mask that has `scale` times the frame's size, at that scale; edges are repeated."""
+    """Cut a mask that has `scale` times the frame's size, at that scale; nobody is outside."""
     side = max(1, round(crop.side * scale))
     zoom = crop.side * scale / side  # a hair off 1, so that the corners meet exactly
     matrix = np.array(
@@ -87,6 +98,6 @@ def _cut_scaled(mask: NDArray[np.uint8], crop: SquareCrop, scale: float) -> NDAr
     )
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return np.asarray(
-        cv2.warpAffine(mask, matrix, (side, side), flags=flags, borderMode=cv2.BORDER_REPLICATE),
+        cv2.warpAffine(mask, matrix, (side, side), flags=flags, borderMode=cv2.BORDER_CONSTANT),
         np.uint8,
     )
