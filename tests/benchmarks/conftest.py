@@ -1,0 +1,124 @@
+"""A small dataset without files: people drawn from the open body, read as the runner reads prepared clips."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from iper_toolkit.body import Body, BodyParams, load_body
+from iper_toolkit.camera import project
+from iper_toolkit.images import resize
+from iper_toolkit.protocols import Protocol, write_protocol
+from iper_toolkit.raster import interpolate, rasterize
+
+DRAWN_SIZE = 96
+
+
+@dataclass
+class FakeClip:
+    """`num_frames` of one person who turns and waves; pictures are drawn once and kept."""
+
+    id: str
+    subject: str
+    num_frames: int
+    body: Body
+    mask_source: str = "set"
+    reads: list[int] = field(default_factory=list)  # every frame that was asked for
+
+    def __post_init__(self) -> None:
+        self.body_id = self.body.id
+        self.valid = np.ones(self.num_frames, bool)
+        seed = sum(map(ord, self.id))
+        generator = np.random.default_rng(seed)
+        time = torch.linspace(0, 1, self.num_frames)
+        turn = 0.6 * torch.sin(6.28 * time + seed % 7)
+        pose = torch.zeros(self.num_frames, 72)
+        # The half turn about x, then a turn about the vertical axis: about (cos a/2, 0, sin a/2).
+        pose[:, 0] = torch.pi * torch.cos(turn / 2)
+        pose[:, 2] = -torch.pi * torch.sin(turn / 2)
+        pose[:, 50] = -0.9 + 0.4 * torch.sin(9 * time)  # left shoulder
+        pose[:, 53] = 0.9
+        camera = torch.tensor([[0.9, 0.0, 0.25]]).repeat(self.num_frames, 1)
+        shape = torch.zeros(self.num_frames, 10)
+        shape[:, 0] = float(generator.normal())
+        self._params = BodyParams(self.body.id, camera, pose, shape)
+        points = project(self.body.pose(self._params).vertices, camera)
+        fragments = rasterize(points, self.body.faces, DRAWN_SIZE)
+        stripes = torch.sin(self.body.template[:, 1:2] * float(generator.uniform(15, 40)))
+        colours = 128 + 90 * stripes * torch.tensor(generator.uniform(-1, 1, (1, 3)))
+        drawn = interpolate(fragments, colours.float(), self.body.faces).numpy()
+        covered = fragments.covered.numpy()
+        rows = np.linspace(60, 200, DRAWN_SIZE)[:, None, None]
+        self._plate = (np.zeros((DRAWN_SIZE, DRAWN_SIZE, 3)) + rows).astype(np.uint8)
+        self._pictures = np.where(covered[..., None], drawn, self._plate).astype(np.uint8)
+        self._masks = (covered * 255).astype(np.uint8)
+
+    def frames(self, indices: Sequence[int], size: int) -> NDArray[np.uint8]:
+        self.reads += list(indices)
+        found = [resize(self._pictures[index], (size, size)) for index in indices]
+        return np.array(found, np.uint8).reshape(len(indices), size, size, 3)
+
+    def masks(self, indices: Sequence[int], size: int) -> NDArray[np.uint8]:
+        found = [resize(self._masks[index], (size, size)) for index in indices]
+        return np.array(found, np.uint8).reshape(len(indices), size, size)
+
+    def params(self, indices: Sequence[int] | None = None) -> BodyParams:
+        return self._params if indices is None else self._params[list(indices)]
+
+    def background(self, size: int) -> NDArray[np.uint8]:
+        return resize(self._plate, (size, size))
+
+
+@dataclass
+class FakeDataset:
+    clips: dict[str, FakeClip]
+    name: str = "fake"
+    digest: str = "d" * 64
+    synthetic: bool = True
+    failures: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def clip_ids(self) -> tuple[str, ...]:
+        return tuple(sorted(self.clips))
+
+    def clip(self, clip_id: str) -> FakeClip:
+        return self.clips[clip_id]
+
+
+@pytest.fixture(scope="session")
+def body() -> Body:
+    return load_body("open")
+
+
+@pytest.fixture(scope="session")
+def _drawn_clips(body: Body) -> dict[str, FakeClip]:
+    names = [("001/1/1", 9), ("001/1/2", 7), ("002/1/2", 8), ("003/1/2", 6)]
+    return {name: FakeClip(name, name[:3], frames, body) for name, frames in names}
+
+
+@pytest.fixture
+def dataset(_drawn_clips: dict[str, FakeClip]) -> FakeDataset:
+    for clip in _drawn_clips.values():
+        clip.valid = np.ones(clip.num_frames, bool)
+        clip.mask_source = "set"
+        clip.reads = []
+    return FakeDataset(dict(_drawn_clips))
+
+
+@pytest.fixture
+def protocol(dataset: FakeDataset, tmp_path: Path) -> Protocol:
+    """Self-imitation of every clip from source frame 2, and 001 driven by 002."""
+    lengths = {name: clip.num_frames for name, clip in dataset.clips.items()}
+    return write_protocol(
+        tmp_path / "protocol",
+        id="fake-v1",
+        dataset="fake",
+        title="Drawn people",
+        sources=[(name, n, k, 2 + 2 * k) for name in lengths for n in (1, 2) for k in range(n)],
+        self_imitation=[(name, 0, length - 1) for name, length in lengths.items()],
+        cross_imitation=[("001/1/2", "002/1/2", 1, 5, 0, 4)],
+    )
