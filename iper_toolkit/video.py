@@ -243,10 +243,9 @@ def _open_decord(path: Path) -> tuple[Iterator[NDArray[np.uint8]], Callable[[int
 
     def skip(count: int) -> None:
         nonlocal position
-        ahead = min(count, len(reader) - position)
-        if ahead > 0:
+        if position + count < len(reader):
             try:
-                reader.seek_accurate(position + ahead)
+                reader.seek_accurate(position + count)
             except (RuntimeError, decord.DECORDError) as error:
                 raise _broken_at(path, position) from error
         position += count

@@ -1,0 +1,80 @@
+"""Pictures: round trips, broken files, the resize."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from iper_toolkit.images import (
+    encode_image,
+    read_comment,
+    read_image,
+    resize,
+    to_float,
+    to_uint8,
+    write_image,
+)
+
+GRADIENT = np.stack(np.broadcast_arrays(*np.ix_(range(40), range(64)), 9), -1).astype(np.uint8)
+
+
+def test_png_round_trip_is_exact_and_rgb(tmp_path: Path) -> None:
+    path = tmp_path / "a b ü.png"
+    write_image(path, GRADIENT)
+    assert np.array_equal(read_image(path), GRADIENT)
+    stored = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+    assert np.array_equal(stored[..., ::-1], GRADIENT)
+
+
+def test_a_jpeg_carries_its_comment(tmp_path: Path) -> None:
+    data = encode_image(GRADIENT, ".jpg", comment="synthetic: né")
+    assert read_comment(data) == "synthetic: né"
+    assert read_comment(encode_image(GRADIENT, ".jpg")) == ""
+    path = tmp_path / "a.jpg"
+    path.write_bytes(data)
+    assert np.abs(read_image(path).astype(int) - GRADIENT).mean() < 2
+
+
+def test_only_jpegs_take_comments() -> None:
+    with pytest.raises(ValueError, match=r"\.jpg files only"):
+        encode_image(GRADIENT, ".png", comment="x")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "kept", "problem"),
+    [(".jpg", 0, "empty"), (".jpg", 0.6, "cut short"), (".png", 0.6, "cut short")],
+)
+def test_broken_files_are_named(tmp_path: Path, suffix: str, kept: float, problem: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    data = encode_image(noise, suffix)
+    path = tmp_path / f"0007{suffix}"
+    path.write_bytes(data[: int(len(data) * kept)])
+    with pytest.raises(ValueError, match=rf"0007\{suffix} is {problem}.*copy or download"):
+        read_image(path)
+
+
+def test_what_is_no_picture_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "0001.jpg"
+    path.write_bytes(b"hello")
+    with pytest.raises(ValueError, match=r"0001\.jpg is not a picture"):
+        read_image(path)
+
+
+def test_resize_averages_areas_and_interpolates() -> None:
+    blocks = GRADIENT[:32].reshape(16, 2, 32, 2, 3).mean((1, 3))
+    assert np.abs(resize(GRADIENT[:32], (16, 32)) - blocks).max() <= 0.5
+    step = np.array([[0, 100]], np.uint8).repeat(2, 0)
+    assert resize(step, (2, 4))[0].tolist() == [0, 25, 75, 100]  # half-pixel centres
+    assert resize(GRADIENT, GRADIENT.shape[:2]) is GRADIENT
+
+
+def test_float_round_trip() -> None:
+    every = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, -1)
+    floats = to_float(every)
+    assert floats.shape == (1, 3, 16, 16)
+    assert floats.dtype == np.float32
+    assert floats.min() == -1
+    assert floats.max() == 1
+    assert np.array_equal(to_uint8(floats), every)
+    assert to_uint8(np.full((3, 1, 1), 9, np.float32)).max() == 255
