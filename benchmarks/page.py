@@ -133,7 +133,6 @@ class Board:
     anchor: str
     title: str
     lede: str
-    notes: tuple[str, ...]
     groups: tuple[Group, ...]
     gallery_note: str
     galleries: tuple[Gallery, ...]
@@ -168,6 +167,7 @@ class MetricNote:
     better: str
     unit: str
     region: str
+    failure: str  # what each frame of a failed case counts as
     definition: str
 
 
@@ -185,6 +185,7 @@ class Page:
     speeds: tuple[SpeedRow, ...]
     failure_note: str
     failures: tuple[Failure, ...]
+    notes: tuple[Fact, ...]  # what happened to single cases
     published_note: str
     published_columns: tuple[str, ...]
     published: tuple[tuple[str, ...], ...]

@@ -36,6 +36,7 @@ def bare() -> Page:
         speeds=(),
         failure_note="",
         failures=(),
+        notes=(),
         published_note="",
         published_columns=(),
         published=(),
@@ -55,7 +56,7 @@ def test_a_bare_page_says_that_nothing_failed(bare: Page) -> None:
 def test_texts_are_escaped_wherever_they_stand(bare: Page) -> None:
     image = np.zeros((4, 4, 3), np.uint8)
     gallery = Gallery(EVIL, (EVIL,), (PictureRow(EVIL, EVIL, (picture(image, 4, EVIL, EVIL),)),))
-    board = Board("anchor", EVIL, EVIL, (EVIL,), (), EVIL, (gallery,), EVIL, ())
+    board = Board("anchor", EVIL, EVIL, (), EVIL, (gallery,), EVIL, ())
     html = render(
         replace(
             bare,
@@ -86,6 +87,6 @@ def test_a_large_picture_is_shrunk_and_a_small_one_kept() -> None:
 
 def test_a_missing_picture_says_why_in_its_place(bare: Page) -> None:
     gallery = Gallery("who", ("warp",), (PictureRow("best", "", (no_picture("failed here"),)),))
-    html = render(replace(bare, boards=(Board("a", "b", "c", (), (), "", (gallery,), "", ()),)))
+    html = render(replace(bare, boards=(Board("a", "b", "c", (), "note", (gallery,), "", ()),)))
     assert "failed here" in html
     assert "<img" not in html

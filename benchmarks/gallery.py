@@ -1,0 +1,260 @@
+"""What of a run is shown in pictures: which frames, beside which others, with which score below.
+
+Frames are chosen by a rule, never by hand: of each person the best, the median and the worst picture of
+the leading method, among those that the run kept.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pandas as pd
+
+from benchmarks.charts import Curve, Series, curve
+from benchmarks.leaderboard import Column
+from benchmarks.page import Gallery, Picture, PictureRow, no_picture, picture
+from iper_toolkit.images import read_image
+
+# Together these keep the page at a few megabytes; other people are left out evenly, by name.
+_MOST_PICTURES = 180
+_LONGEST_SIDE = 256
+_FRAMES_A_PERSON = 3
+_MOST_CURVES = 3
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Case:
+    """How one case went, of all methods together: the records that the run left."""
+
+    key: str
+    records: dict[str, dict[str, Any]]  # method -> its record
+
+    @property
+    def source_frames(self) -> list[int]:
+        return list(self._longest["source_frames"])
+
+    @property
+    def kept(self) -> list[int]:
+        """Positions within the case whose pictures lie in the folder."""
+        return list(self._longest["kept"])
+
+    def error_of(self, method: str) -> str:
+        return str(self.records.get(method, {}).get("error", ""))
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether any method gave the whole case."""
+        return any(record["status"] == "ok" for record in self.records.values())
+
+    @cached_property
+    def _longest(self) -> dict[str, Any]:
+        """The record of the method that drew most: one that failed may have stopped half-way."""
+        return max(self.records.values(), key=lambda record: record["num_drawn"])
+
+    def first_frame(self, scored: Sequence[int]) -> int:
+        """The frame number of position 0, from the numbers of the scored frames.
+
+        Pictures are numbered within the case, scores by the driver's frame. Every drawn picture is a scored
+        frame unless it is a source or has no valid fit: the number for which that fits most is the one.
+        """
+        count, known = self._longest["num_drawn"], set(scored)
+        if count == len(known):
+            return min(known) - min(self.kept, default=0)
+        allowed = known | set(self.source_frames)
+        candidates = range(max(0, max(known) - count + 1), min(known) + 1)
+        return max(candidates, key=lambda o: (sum(o + k in allowed for k in range(count)), -o))
+
+
+def read_cases(run_folder: Path, methods: Iterable[str]) -> dict[str, Case]:
+    """Case key -> the case, for every case that one of the methods has done."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for method in methods:
+        for path in sorted((run_folder / "cases" / method).glob("**/*.json")):
+            record = json.loads(path.read_text(encoding="utf-8"))
+            found.setdefault(record["case"], {})[method] = record
+    return {key: Case(key, records) for key, records in sorted(found.items())}
+
+
+def people_galleries(
+    run_folder: Path,
+    scores: pd.DataFrame,
+    cases: dict[str, Case],
+    column: Column,
+    methods: Sequence[str],
+) -> tuple[list[Gallery], int]:
+    """A gallery for each person, and how many people have pictures at all.
+
+    Args:
+        run_folder: of the run.
+        scores: rows of one board by one metric, columns of `results.SCHEMA`.
+        cases: what `read_cases` gave.
+        column: the metric of `scores`.
+        methods: columns of the gallery; the first one decides which frames are shown.
+    """
+    with_pictures = _scores_with_pictures(scores, cases)
+    leading = with_pictures[
+        (with_pictures["method"] == methods[0]) & (with_pictures["status"] == "ok")
+    ]
+    people = sorted(leading["subject"].unique())
+    shown = _spread(people, _MOST_PICTURES // (_FRAMES_A_PERSON * (2 + len(methods))))
+    galleries = []
+    for subject in shown:
+        own = leading[leading["subject"] == subject]
+        best_last = own.sort_values(
+            ["value", "case", "frame"], ascending=[column.better == "higher", True, True]
+        )
+        picks = _picks(best_last)
+        rows = [
+            PictureRow(
+                label=label,
+                place=f"frame {pick.frame} of {pick.driver}",
+                pictures=_pictures_of(
+                    run_folder, cases[pick.case], pick.position, with_pictures, column, methods
+                ),
+            )
+            for label, pick in picks
+        ]
+        galleries.append(
+            Gallery(f"Person {subject}", ("Source", "True frame", *methods), tuple(rows))
+        )
+    return galleries, len(people)
+
+
+def driven_galleries(
+    run_folder: Path, cases: Iterable[Case], methods: Sequence[str]
+) -> tuple[list[Gallery], int]:
+    """Galleries of cases without a true frame, and how many cases have pictures at all."""
+    with_pictures = [case for case in cases if case.kept]
+    shown = _spread(with_pictures, _MOST_PICTURES // (_FRAMES_A_PERSON * (2 + len(methods))))
+    galleries = []
+    for case in shown:
+        rows = [
+            PictureRow(
+                label=f"Picture {position}",
+                place="",
+                pictures=_pictures_of(run_folder, case, position, None, None, methods),
+            )
+            for position in _spread(case.kept, _FRAMES_A_PERSON)
+        ]
+        galleries.append(Gallery(case.key, ("Source", "Driver", *methods), tuple(rows)))
+    return galleries, len(with_pictures)
+
+
+def curves(
+    scores: pd.DataFrame, column: Column, methods: Sequence[str], colors: dict[str, int]
+) -> list[Curve]:
+    """Scores along the frames of the first, the middle and the last case by name."""
+    drawn = []
+    for key in _spread(sorted(scores["case"].unique()), _MOST_CURVES):
+        own = scores[scores["case"] == key].sort_values("frame")
+        series = [
+            Series(
+                label=method,
+                color=colors[method],
+                frames=part["frame"].tolist(),
+                values=part["value"].astype(float).tolist(),
+            )
+            for method in methods
+            if not (part := own[(own["method"] == method) & (own["status"] != "failed")]).empty
+        ]
+        if series:
+            subtitle = f"{column.title} along frames {own['frame'].min()} to {own['frame'].max()}"
+            drawn.append(curve(str(key), subtitle, series))
+    return drawn
+
+
+def _scores_with_pictures(scores: pd.DataFrame, cases: dict[str, Case]) -> pd.DataFrame:
+    """The rows whose pictures were kept, with the column `position` that names the picture."""
+    parts = []
+    for key, own in scores.groupby("case", observed=True, sort=True):
+        case = cases.get(str(key))
+        if case is None or not case.is_drawn:
+            continue
+        positions = own["frame"] - case.first_frame(own["frame"].unique().tolist())
+        parts.append(own.assign(position=positions)[positions.isin(case.kept)])
+    return pd.concat(parts) if parts else scores.iloc[:0].assign(position=0)
+
+
+def _picks(best_last: pd.DataFrame) -> list[tuple[str, Any]]:
+    """Best, median and worst row; fewer if there are fewer rows."""
+    rows = list(best_last.itertuples(index=False))
+    wanted = {"Best": len(rows) - 1, "Median": (len(rows) - 1) // 2, "Worst": 0}
+    chosen: dict[int, str] = {}
+    for label, index in wanted.items():
+        chosen.setdefault(index, label)
+    return [(label, rows[index]) for index, label in chosen.items()]
+
+
+def _pictures_of(
+    run_folder: Path,
+    case: Case,
+    position: int,
+    scores: pd.DataFrame | None,
+    column: Column | None,
+    methods: Sequence[str],
+) -> tuple[Picture, ...]:
+    source = case.source_frames[0]
+    others = len(case.source_frames) - 1
+    wanted = "True frame" if scores is not None else "Driver"
+    found = [
+        _picture(
+            run_folder / "pictures" / "source" / case.key / f"{source:05d}.png",
+            f"Source of {case.key}, frame {source}",
+            f"frame {source}" + (f" and {others} more" if others else ""),
+        ),
+        _picture(
+            run_folder / "pictures" / "target" / case.key / f"{position:05d}.png",
+            f"{wanted} of {case.key}, picture {position}",
+            "",
+        ),
+    ]
+    for method in methods:
+        error = case.error_of(method)
+        if error:
+            found.append(no_picture(f"failed: {error}"))
+            continue
+        caption = ""
+        if scores is not None and column is not None:
+            caption = _score_text(scores, column, case.key, method, position)
+        found.append(
+            _picture(
+                run_folder / "pictures" / method / case.key / f"{position:05d}.png",
+                f"{method} on {case.key}, picture {position}" + (caption and f", {caption}"),
+                caption,
+            )
+        )
+    return tuple(found)
+
+
+def _score_text(
+    scores: pd.DataFrame, column: Column, case_key: str, method: str, position: int
+) -> str:
+    own = scores[
+        (scores["case"] == case_key)
+        & (scores["method"] == method)
+        & (scores["position"] == position)
+    ]
+    if own.empty or own["status"].iloc[0] != "ok":
+        return f"{column.title} undefined"
+    return f"{column.title} {column.format(float(own['value'].iloc[0]))}"
+
+
+def _picture(path: Path, alt: str, caption: str) -> Picture:
+    if not path.is_file():
+        return no_picture("not kept")
+    return picture(read_image(path), _LONGEST_SIDE, alt, caption)
+
+
+def _spread(things: Sequence[_T], count: int) -> list[_T]:
+    """At most `count`, evenly from the first to the last."""
+    if len(things) <= count:
+        return list(things)
+    if count <= 1:
+        return list(things[:count])
+    step = (len(things) - 1) / (count - 1)
+    return [things[round(k * step)] for k in range(count)]

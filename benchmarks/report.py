@@ -1,0 +1,420 @@
+"""A run's folder to one self-contained page: what was compared, who won, by how much, and how it looks.
+
+Every number comes from the leaderboard or from run.json; this file puts them into words. The page of
+a run is the same whenever it is made: it says when nothing but what the run says.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmarks import gallery, leaderboard
+from benchmarks.charts import NUM_COLORS
+from benchmarks.intervals import FEWEST_SUBJECTS
+from benchmarks.metrics import METRICS
+from benchmarks.page import (
+    Banner,
+    Board,
+    Fact,
+    Failure,
+    MetricNote,
+    Page,
+    SpeedRow,
+    render,
+)
+from benchmarks.results import COMPARABLE, read_rows, rows_file, to_frame
+from benchmarks.runner import read_run
+from benchmarks.score_tables import decisive_column, outcome, score_groups
+from benchmarks.words import NONE, count, listed, megabytes, number, seconds, sentence_count
+from iper_toolkit.atomic import write_atomically
+from iper_toolkit.protocols import shipped_protocols
+
+_KINDS = {
+    "self": "Self-imitation: each person re-made in their own motion",
+    "cross": "Cross-imitation: each person driven by somebody else",
+}
+
+
+def write_report(run_folder: Path) -> Path:
+    """Write ``report/index.html`` into the folder of a run; returns its path.
+
+    Raises:
+        FileNotFoundError: the folder is no run's, or the run has no table yet.
+        ValueError: the table cannot be read.
+    """
+    html = render(_page(run_folder))
+    path = run_folder / "report" / "index.html"
+    write_atomically(path, lambda part: part.write_text(html, encoding="utf-8"))
+    return path
+
+
+def _page(run_folder: Path) -> Page:
+    run = read_run(run_folder)
+    table = read_rows(rows_file(run_folder))
+    rows = to_frame(table)
+    boards = leaderboard.build_boards(table) if len(table) else []
+    methods = list(run["methods"])
+    colors = {name: k % NUM_COLORS for k, name in enumerate(sorted(methods))}
+    cases = gallery.read_cases(run_folder, methods)
+    shown = [
+        _board(run_folder, f"board-{k}", board, _rows_of(rows, board), cases, colors)
+        for k, board in enumerate(boards, 1)
+    ]
+    scored = set(rows["case"].unique())
+    driven = [case for key, case in cases.items() if key not in scored and case.is_drawn]
+    if driven:
+        shown.append(_driven_board(run_folder, driven, methods))
+    missing = run["missing_cases"]
+    return Page(
+        title=_title(run, boards),
+        lede=" ".join(_lede(board, _rows_of(rows, board)) for board in boards)
+        or "Pictures only: nothing of this run has a true frame to compare with.",
+        banners=tuple(_banners(run, boards)),
+        facts=tuple(_facts(run, rows)),
+        boards=tuple(shown),
+        speed_note=_machine_sentence(run),
+        speed_columns=(
+            "Drawing a frame",
+            "Learning a person",
+            "Pictures drawn",
+            "Peak memory",
+            "Peak device memory",
+        ),
+        speeds=tuple(_speed(name, colors[name], told) for name, told in run["methods"].items()),
+        failure_note=(
+            "A failed case stays in the tables: each of its frames counts with the worst score of the metric. "
+            "A case that was not tried is no method's fault and in no table."
+        ),
+        failures=(
+            *(Failure(one["method"], one["case"], one["error"]) for one in run["failures"]),
+            *(Failure("not tried", case, why) for case, why in sorted(missing.items())),
+        ),
+        notes=tuple(Fact(case, note) for case, note in sorted(run["notes"].items())),
+        published_note=(
+            "Copied from where they were seen and not verified. They were made with other data, code or "
+            "resizing; they stand here for orientation and are never ranked with the tables above."
+        ),
+        published_columns=("Dataset", "Method", "Metric", "Value", "Comparable?", "Seen in"),
+        published=tuple(_published(run["dataset"]["name"])),
+        rules=tuple(_rules(run, boards)),
+        cards=tuple(_metric_note(name) for name in run["settings"]["metrics"]),
+        provenance=tuple(_provenance(run)),
+        footer=(
+            "This page needs no network: its pictures, style and charts are inside. "
+            "The table behind it is rows.parquet beside the report's folder."
+        ),
+    )
+
+
+def _rows_of(rows: pd.DataFrame, board: leaderboard.Board) -> pd.DataFrame:
+    own = pd.Series(True, index=rows.index)
+    for name in COMPARABLE:
+        own &= rows[name] == board.facts[name]
+    return rows[own]
+
+
+# ------------------------------------------------------------------------------- the head of the page
+
+
+def _title(run: dict[str, Any], boards: Sequence[leaderboard.Board]) -> str:
+    names = [entry.method for entry in boards[0].entries] if boards else list(run["methods"])
+    return f"{listed(names)} on {run['dataset']['name']}"
+
+
+def _lede(board: leaderboard.Board, rows: pd.DataFrame) -> str:
+    facts = board.facts
+    does = {"self": "in their own motion", "cross": "in the motion of others"}[facts["kind"]]
+    drawn = "synthetic people" if facts["synthetic"] else "people"
+    frames = max(entry.num_frames for entry in board.entries)
+    return (
+        f"{sentence_count(len(board.entries), 'method')} re-made {number(board.num_subjects)} {drawn} {does}, each from "
+        f"{count(facts['num_sources'], 'source picture')}: {count(rows['clip'].nunique(), 'clip')}, "
+        f"{count(frames, 'scored frame')} of {facts['size']} \N{MULTIPLICATION SIGN} {facts['size']} pixels, under protocol "
+        f"{facts['protocol']} version {facts['protocol_version']} (digest {facts['protocol_digest'][:12]})."
+    )
+
+
+def _banners(run: dict[str, Any], boards: Sequence[leaderboard.Board]) -> list[Banner]:
+    settings, found = run["settings"], []
+    if run["dataset"]["synthetic"]:
+        found.append(
+            Banner(
+                "Synthetic.",
+                "The people are rendered, not filmed. The scores compare methods on this set; they say nothing "
+                "about photographs and are not comparable with published numbers.",
+            )
+        )
+    elif run["protocol"]["id"] not in shipped_protocols():
+        found.append(
+            Banner(
+                "Not comparable with published numbers.",
+                f"The protocol {run['protocol']['id']} was made for these clips; nobody else has scored them.",
+            )
+        )
+    elif settings["targets"] != "official":
+        found.append(
+            Banner(
+                "Not comparable with published numbers.",
+                "Source frames are not scored here, and metrics are in their standard form. The official "
+                "package scored source frames too and used a form of its own.",
+            )
+        )
+    if settings["max_frames"]:
+        found.append(
+            Banner(
+                "Thinned out.",
+                f"At most {count(settings['max_frames'], 'frame')} a case, spread evenly over it (--max-frames). "
+                "Only runs with the same restriction compare.",
+            )
+        )
+    if settings["subjects"]:
+        found.append(
+            Banner("Not everybody.", f"Restricted to the people {listed(settings['subjects'])}.")
+        )
+    if not run["complete"]:
+        through = [name for name, told in run["methods"].items() if told["complete"]]
+        found.append(
+            Banner(
+                "Not finished.",
+                f"Only methods that are through with every case are scored: {listed(through) or 'none'}. "
+                "The same command goes on where it stopped.",
+            )
+        )
+    if run["missing_cases"]:
+        found.append(
+            Banner(
+                "Clips are missing.",
+                f"{count(len(run['missing_cases']), 'case')} of the protocol could not be tried; they are "
+                "listed under what failed.",
+            )
+        )
+    fewest = min((board.num_subjects for board in boards), default=FEWEST_SUBJECTS)
+    if fewest < FEWEST_SUBJECTS:
+        found.append(
+            Banner(
+                "Few people.",
+                f"With {count(fewest, 'person', 'people')} there is no interval and no rank (that takes "
+                f"{FEWEST_SUBJECTS}): these numbers say little about anybody else.",
+            )
+        )
+    return found
+
+
+def _facts(run: dict[str, Any], rows: pd.DataFrame) -> list[Fact]:
+    masks = sorted(name for name in rows["mask_source"].unique() if name)
+    frames = rows[["case", "frame"]].drop_duplicates()
+    return [
+        Fact("Dataset", run["dataset"]["name"]),
+        Fact("Protocol", f"{run['protocol']['id']} v{run['protocol']['version']}"),
+        Fact("People", number(rows["subject"].nunique())),
+        Fact("Clips", number(rows["clip"].nunique())),
+        Fact("Scored frames", number(len(frames))),
+        Fact("Picture size", f"{run['settings']['size']} px"),
+        Fact("Masks", listed(masks) or NONE),
+    ]
+
+
+# ------------------------------------------------------------------------------------------ one board
+
+
+def _board(
+    run_folder: Path,
+    anchor: str,
+    board: leaderboard.Board,
+    rows: pd.DataFrame,
+    cases: dict[str, gallery.Case],
+    colors: dict[str, int],
+) -> Board:
+    decisive = decisive_column(board)
+    scores = rows[
+        (rows["metric"] == decisive.metric)
+        & (rows["metric_version"] == decisive.version)
+        & (rows["mask_source"] == decisive.mask_source)
+    ]
+    methods = [entry.method for entry in board.entries]
+    galleries, num_people = gallery.people_galleries(run_folder, scores, cases, decisive, methods)
+    note = (
+        f"Of each person the best, the median and the worst picture of {methods[0]} by {decisive.title}, out of "
+        "those that the run kept; every method's score stands below its picture. Press a picture to enlarge "
+        "it, then compare with the arrow keys."
+    )
+    if not galleries:
+        note = "The run kept no pictures of scored frames."
+    elif len(galleries) < num_people:
+        note += f" Shown are {len(galleries)} of {num_people} people, spread evenly by name."
+    return Board(
+        anchor=anchor,
+        title=_KINDS[board.facts["kind"]],
+        lede=outcome(board, decisive),
+        groups=score_groups(board, colors),
+        gallery_note=note,
+        galleries=tuple(galleries),
+        curve_note=(
+            f"{decisive.title} on each frame of the first, the middle and the last case by name. "
+            "Gaps are frames that are not scored."
+        ),
+        curves=tuple(gallery.curves(scores, decisive, methods, colors)),
+    )
+
+
+def _driven_board(run_folder: Path, cases: Sequence[gallery.Case], methods: Sequence[str]) -> Board:
+    galleries, num_cases = gallery.driven_galleries(run_folder, cases, methods)
+    note = "The first, the middle and the last picture that the run kept."
+    if len(galleries) < num_cases:
+        note += f" Shown are {len(galleries)} of {num_cases} cases, spread evenly by name."
+    return Board(
+        anchor="driven",
+        title=_KINDS["cross"],
+        lede="No true frame exists for a person in somebody else's motion, so there are pictures and no paired scores.",
+        groups=(),
+        gallery_note=note if galleries else "The run kept no pictures of these cases.",
+        galleries=tuple(galleries),
+        curve_note="",
+        curves=(),
+    )
+
+
+# ------------------------------------------------------------------- speed, definitions, provenance
+
+
+def _machine_sentence(run: dict[str, Any]) -> str:
+    machine = run["machine"]
+    gpu = f", {machine['gpu']}" if machine["gpu"] else ""
+    return (
+        f"Measured during the run on {machine['processor']}, {count(machine['num_cores'], 'core')}{gpu}, "
+        f"{machine['system']}, Python {machine['python']}. Seconds are wall time of the method alone, without "
+        "reading and scoring. Memory is the most that the process held so far, which methods of one process share."
+    )
+
+
+def _speed(method: str, color: int, told: dict[str, Any]) -> SpeedRow:
+    return SpeedRow(
+        method,
+        color,
+        (
+            seconds(told["seconds_a_frame"]),
+            seconds(told["seconds_personalize_a_case"]),
+            number(told["num_drawn"]),
+            megabytes(told["peak_memory_bytes"]),
+            megabytes(told["peak_device_memory_bytes"]),
+        ),
+    )
+
+
+def _published(dataset: str) -> list[tuple[str, ...]]:
+    numbers = leaderboard.read_published()
+    numbers.sort(key=lambda one: one.dataset != dataset)  # those of this dataset first
+    return [
+        (one.dataset, one.method, one.metric, one.value, one.comparable, one.seen)
+        for one in numbers
+    ]
+
+
+def _rules(run: dict[str, Any], boards: Sequence[leaderboard.Board]) -> list[Fact]:
+    settings = run["settings"]
+    targets = {
+        "unseen": "A frame that a method saw as its source is drawn but not scored.",
+        "official": "Every frame of a case is scored, source frames too, as the official protocol has it.",
+    }[settings["targets"]]
+    sources = sorted({c.mask_source for board in boards for c in board.columns if c.mask_source})
+    rules = [
+        Fact(
+            "What is compared",
+            "The method's picture and the true frame, in the clip's fixed square crop.",
+        ),
+        Fact(
+            "Resize",
+            f"True frames are decoded from the source and brought to {settings['size']} \N{MULTIPLICATION SIGN} {settings['size']} "
+            f"pixels by {settings['resize']} (area averaging when shrinking, bilinear when enlarging).",
+        ),
+        Fact("Targets", targets),
+        Fact(
+            "Means",
+            "Frames are averaged to cases, cases to clips, clips to people, people to the mean shown; a long clip "
+            "counts no more than a short one.",
+        ),
+        Fact(
+            "Intervals",
+            "95% Student-t intervals over people. Frames of one person agree with each other and are no sample. "
+            f"Fewer than {FEWEST_SUBJECTS} people: no interval, no rank.",
+        ),
+        Fact(
+            "Ranks",
+            "1 plus the number of methods that are better by a paired interval without zero; methods that the "
+            "data do not tell apart share a rank.",
+        ),
+        Fact(
+            "Undefined",
+            "Frames without a finite score are left out of the mean and counted beside it.",
+        ),
+        Fact(
+            "Failures",
+            "A method that raises, or gives other than the wanted pictures, has failed on the case. Each frame of "
+            "it counts with the metric's failure value, given below.",
+        ),
+    ]
+    if sources:
+        rules.append(
+            Fact(
+                "Masks",
+                f"The person's region comes from: {listed(sources)}. Sources are never mixed.",
+            )
+        )
+    return rules
+
+
+def _metric_note(name: str) -> MetricNote:
+    card = METRICS[name]
+    paper = "" if card.paper == "-" else f" {card.paper}."
+    return MetricNote(
+        name=card.name,
+        version=str(card.version),
+        better=card.better,
+        unit=NONE if card.unit == "1" else card.unit,
+        region=card.region,
+        failure=f"{card.failure_value:g}",
+        definition=f"{card.definition}{paper}",
+    )
+
+
+def _provenance(run: dict[str, Any]) -> list[Fact]:
+    settings = run["settings"]
+    facts = [
+        Fact(
+            "Protocol",
+            f"{run['protocol']['title']} ({run['protocol']['id']}, version {run['protocol']['version']})",
+        ),
+        Fact("Protocol digest", run["protocol"]["digest"], code=True),
+        Fact("Dataset digest", run["dataset"]["digest"], code=True),
+        Fact("Body model", settings["body"], code=True),
+        Fact("Seed", str(settings["seed"])),
+    ]
+    for name, told in run["methods"].items():
+        weights = f", weights sha256 {told['weights']}" if told["weights"] else ", no weights"
+        facts.append(Fact(f"Method {name}", f"version {told['version']}{weights}"))
+    facts += [
+        Fact(
+            "Settings",
+            ", ".join(f"{key}={_plain(value)}" for key, value in settings.items()),
+            code=True,
+        ),
+        Fact("Software", ", ".join(f"{key} {value}" for key, value in run["versions"].items())),
+        Fact(
+            "Licences",
+            "The toolkit: Apache-2.0."
+            + (
+                " The synthetic people: CC0-1.0."
+                if run["dataset"]["synthetic"]
+                else " The pictures: their owners' terms."
+            ),
+        ),
+    ]
+    return facts
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {one}" for key, one in value.items()) + "}"
+    return "[" + ", ".join(map(str, value)) + "]" if isinstance(value, list) else str(value)

@@ -1,0 +1,195 @@
+"""A board of the leaderboard as the tables, charts and sentences of the report.
+
+The numbers are the leaderboard's; this file rounds them, marks the best and says in words what the
+intervals show.
+"""
+
+import math
+from collections.abc import Sequence
+
+from benchmarks.charts import Estimate, interval_chart
+from benchmarks.intervals import FEWEST_SUBJECTS, Mean
+from benchmarks.leaderboard import Board, Column, Entry
+from benchmarks.page import Cell, Comparison, Group, MethodRow, MetricHead
+from benchmarks.words import MINUS, NONE, number
+
+_OFFICIAL_SUFFIX = "_official"
+
+
+def decisive_column(board: Board) -> Column:
+    """The metric that the pictures and the summary go by: of the person in the standard form, if scored."""
+    standard, official = _picked(board)
+    return board.columns[(standard or official)[0]]
+
+
+def score_groups(board: Board, colors: dict[str, int]) -> tuple[Group, ...]:
+    """The standard metrics, then, apart from them, those in the official package's form."""
+    standard, official = _picked(board)
+    groups = []
+    if standard:
+        groups.append(_group("Leaderboard", board, standard, colors, separate=False))
+    if official:
+        groups.append(
+            _group("In the official package's form", board, official, colors, separate=True)
+        )
+    return tuple(groups)
+
+
+def _picked(board: Board) -> tuple[list[int], list[int]]:
+    """Indices of the standard and of the official columns, those of the person first."""
+    order = sorted(range(len(board.columns)), key=lambda k: board.columns[k].region != "person")
+    official = [k for k in order if board.columns[k].metric.endswith(_OFFICIAL_SUFFIX)]
+    return [k for k in order if k not in official], official
+
+
+def outcome(board: Board, decisive: Column) -> str:
+    """The main finding in a sentence or two."""
+    k = board.columns.index(decisive)
+    leader = board.entries[0]
+    first = (
+        f"{leader.method} has the best mean {decisive.title}: {_mean_text(decisive, leader, k)}."
+    )
+    if len(board.entries) == 1:
+        return f"{decisive.title} of {leader.method}: {_mean_text(decisive, leader, k)}."
+    verdicts = [
+        f"Against {board.reference}, {_verdict(entry.method, entry.cells[k].difference, decisive)}."
+        for entry in board.entries
+        if board.reference is not None and entry.cells[k].difference is not None
+    ]
+    return " ".join([first, *verdicts])
+
+
+def _mean_text(column: Column, entry: Entry, k: int) -> str:
+    mean = entry.cells[k].mean
+    text = column.format(mean.mean)
+    return text if mean.low is None else f"{text}, 95% interval {_interval(column, mean)}"
+
+
+def _group(
+    title: str,
+    board: Board,
+    picked: Sequence[int],
+    colors: dict[str, int],
+    *,
+    separate: bool,
+) -> Group:
+    columns = [board.columns[k] for k in picked]
+    several = {c.metric for c in columns if sum(o.metric == c.metric for o in columns) > 1}
+    heads = tuple(_head(column, column.metric in several) for column in columns)
+    rows = tuple(
+        MethodRow(entry.method, colors[entry.method], tuple(_cell(board, entry, k) for k in picked))
+        for entry in board.entries
+    )
+    charts = [
+        interval_chart(
+            head.title,
+            head.direction,
+            head.unit,
+            _digits(column),
+            [
+                Estimate(entry.method, colors[entry.method], mean.mean, mean.low, mean.high)
+                for entry in board.entries
+                for mean in [entry.cells[k].mean]
+            ],
+        )
+        for k, column, head in zip(picked, columns, heads, strict=True)
+    ]
+    comparisons = [
+        _comparison(board, entry, k, head)
+        for k, head in zip(picked, heads, strict=True)
+        for entry in board.entries
+        if entry.cells[k].difference is not None
+    ]
+    enough = board.num_subjects >= FEWEST_SUBJECTS
+    caption = "Mean over people" + (", with its 95% interval below. " if enough else ". ")
+    if enough:
+        caption += "Shaded: best, or not told apart from the best, where others are."
+    if separate:
+        caption = (
+            "The forms in which the official evaluation package computes SSIM and PSNR: on pictures mapped to "
+            f"[-1, 1]. They are other numbers than those above; never compare across. {caption}"
+        )
+    return Group(
+        title=title,
+        caption=caption,
+        detail_caption="What the means rest on: people, frames, frames without a finite score, failed cases.",
+        comparison_caption=f"Differences to {board.reference}, paired by person.",
+        separate=separate,
+        metrics=heads,
+        rows=rows,
+        charts=() if separate else tuple(charts),
+        comparisons=tuple(comparisons),
+    )
+
+
+def _head(column: Column, name_masks: bool) -> MetricHead:
+    masks = f", masks: {column.mask_source}" if name_masks else ""
+    unit = "" if column.unit == "1" else column.unit
+    return MetricHead(column.metric, f"{column.title}{masks}", f"{column.better} is better", unit)
+
+
+def _cell(board: Board, entry: Entry, k: int) -> Cell:
+    cell, column = entry.cells[k], board.columns[k]
+    ranks = [one.cells[k].rank for one in board.entries]
+    return Cell(
+        mean=_text(column, cell.mean.mean),
+        interval=_interval(column, cell.mean),
+        rank=NONE if cell.rank is None else str(cell.rank),
+        people=number(cell.mean.n),
+        frames=number(entry.num_frames),
+        undefined=number(cell.num_undefined),
+        failed=f"{entry.num_failed} of {entry.num_cases}" if entry.num_failed else "0",
+        best=cell.rank == 1 and any(rank is not None and rank > 1 for rank in ranks),
+    )
+
+
+def _comparison(board: Board, entry: Entry, k: int, head: MetricHead) -> Comparison:
+    column, difference = board.columns[k], entry.cells[k].difference
+    assert difference is not None
+    assert board.reference is not None
+    return Comparison(
+        metric=head.title,
+        first=entry.method,
+        second=board.reference,
+        difference=_signed(column, difference.mean),
+        interval=_interval(column, difference, signed=True),
+        people=number(difference.n),
+        verdict=_verdict(entry.method, difference, column),
+    )
+
+
+def _verdict(method: str, difference: Mean | None, column: Column) -> str:
+    """What a paired difference says, in words."""
+    if difference is None or math.isnan(difference.mean):
+        return "nothing can be paired"
+    if difference.low is None or difference.high is None:
+        return f"too few people for a verdict on {method} (that takes {FEWEST_SUBJECTS})"
+    if difference.low <= 0 <= difference.high:
+        return f"no difference shown for {method}: the interval holds zero"
+    rises = difference.low > 0
+    ends = sorted((abs(difference.low), abs(difference.high)))
+    word = "better" if rises == (column.better == "higher") else "worse"
+    unit = "" if column.unit != "dB" else " dB"
+    return f"{method} is {word} by {column.format(ends[0])} to {column.format(ends[1])}{unit}"
+
+
+def _text(column: Column, value: float) -> str:
+    return NONE if math.isnan(value) else column.format(value)
+
+
+def _signed(column: Column, value: float | None) -> str:
+    if value is None or math.isnan(value):
+        return NONE
+    return f"{'+' if value >= 0 else MINUS}{column.format(abs(value))}"
+
+
+def _interval(column: Column, mean: Mean, *, signed: bool = False) -> str:
+    if mean.low is None or mean.high is None:
+        return NONE
+    if signed:
+        return f"[{_signed(column, mean.low)}, {_signed(column, mean.high)}]"
+    return f"[{_text(column, mean.low)}, {_text(column, mean.high)}]"
+
+
+def _digits(column: Column) -> int:
+    return 2 if column.unit == "dB" else 4
