@@ -37,16 +37,29 @@ class Asset:
         """Where the file is, or should be put."""
         return (_PACKAGES if self.shipped else assets_folder()) / self.file
 
+    def require(self) -> Path:
+        """The path of a file that must be there, else MissingAsset."""
+        if self.path.is_file():
+            return self.path
+        if self.shipped:
+            raise MissingAsset(
+                f"{self.title} is not at {self.path}: this installation is incomplete. {self.how}"
+            )
+        raise MissingAsset(
+            f"{self.title} is not at {self.path}. {self.how} Then put it there, or name another folder in "
+            f"IPER_ASSETS. (licence: {self.licence})"
+        )
+
     def check(self) -> None:
         """Raise unless the file is there and is the version that the table knows."""
-        path = resolve(self.name)
+        path = self.require()
         if self.bytes is not None and path.stat().st_size != self.bytes:
             raise ValueError(
                 f"{path} has {path.stat().st_size} bytes; {self.title} has {self.bytes}. Get it again: {self.how}"
             )
         if self.sha256 is not None and sha256(path.read_bytes()).hexdigest() != self.sha256:
             raise ValueError(
-                f"{path} is not the {self.title} that this version knows (its sha256 differs). "
+                f"{path} is not the version of {self.title} that is known (its sha256 differs). "
                 f"Get it again: {self.how}"
             )
 
@@ -89,14 +102,4 @@ def find_asset(name: str) -> Asset:
 
 def resolve(name: str) -> Path:
     """The path of an asset that must be there, else MissingAsset."""
-    asset = find_asset(name)
-    if asset.path.is_file():
-        return asset.path
-    if asset.shipped:
-        raise MissingAsset(
-            f"{asset.title} is not at {asset.path}: this installation is incomplete. {asset.how}"
-        )
-    raise MissingAsset(
-        f"{asset.title} is not at {asset.path}. {asset.how} Then put it there, or name another folder in IPER_ASSETS. "
-        f"(licence: {asset.licence})"
-    )
+    return find_asset(name).require()

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 MAX_BYTES = 1 << 30  # SMPL-H with all its components has 0.3 GB
 _MAX_DENSE = 1 << 27  # entries of a sparse matrix's dense form
+_MAX_TUPLES = 50_000  # an array takes four
 _DTYPE_KINDS = "biufcSU"
 _ENCODINGS = ("latin1", "latin-1", "iso-8859-1")
 
@@ -118,8 +119,13 @@ def _frames(
 
 
 def _check_sizes(data: bytes) -> None:
-    """Refuse what would reserve memory far beyond the file: labels of the memo may be any number."""
+    """Refuse what would reserve memory far beyond the file (labels of the memo may be any number), or nest so deep
+    that hashing it overflows the interpreter's stack."""
+    num_tuples = 0
     for opcode, argument, _ in pickletools.genops(data):
+        num_tuples += "TUPLE" in opcode.name
+        if num_tuples > _MAX_TUPLES:
+            raise UnsafePickle(f"it makes more than {_MAX_TUPLES} tuples.")
         if "PUT" in opcode.name and isinstance(argument, int) and argument > len(data):
             raise UnsafePickle(f"it asks for memo entry {argument} in a file of {len(data)} bytes.")
 

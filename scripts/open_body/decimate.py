@@ -61,6 +61,8 @@ def decimate(
         mirror: (N,) the vertex on the other side. importance: (N,) factor on the cost of dropping a vertex.
         free: (N,) vertices in cavities that nobody sees: their faces may fold.
     """
+    if num_vertices < 4:
+        raise ValueError(f"A closed mesh has at least 4 vertices; {num_vertices} were asked for.")
     mesh = _Collapser(vertices, texture_vertices, faces, texture_faces, mirror, importance, free)
     mesh.run(num_vertices)
     kept = np.flatnonzero(mesh.alive)

@@ -91,8 +91,9 @@ def merge_weights(source: MakeHuman, smooth_groups: Iterable[str]) -> Array:
     quads = np.concatenate([source.quads[name] for name in smooth_groups])
     weights = _smooth(weights, quads)
     weights = (weights + weights[source.mirror][:, MIRROR_JOINTS]) / 2
-    fourth = -np.sort(-weights, axis=1)[:, _JOINTS_PER_VERTEX - 1 : _JOINTS_PER_VERTEX]
-    weights = np.where((weights >= fourth) & (weights > _TINY_WEIGHT), weights, 0)
+    # Only what exceeds the fifth stays: where a left and a right joint tie for the last place, both go.
+    fifth = np.sort(weights, axis=1)[:, -_JOINTS_PER_VERTEX - 1, None]
+    weights = np.where((weights > fifth) & (weights > _TINY_WEIGHT), weights, 0)
     return weights / weights.sum(1, keepdims=True)
 
 

@@ -262,6 +262,11 @@ def test_deep_nesting_is_an_error_and_not_a_crash() -> None:
         parse(b"]" * 100_000 + b"a" * 99_999 + b".")
 
 
+def test_a_dict_key_nested_without_end_is_refused() -> None:
+    with pytest.raises(UnsafePickle, match="tuples"):
+        parse(b"})" + b"\x85" * 1_000_000 + b"Ns.")
+
+
 # --- fits -----------------------------------------------------------------------------------------
 
 
