@@ -302,8 +302,13 @@ SECTIONS = ("raster", "metrics", "prepare")
 @click.option(
     "--json", "json_file", type=click.Path(path_type=Path), help="Also write the figures."
 )
-@click.option("--frames", default=240, show_default=True, help="Length of the clip to prepare.")
-@click.option("--repeat", default=3, show_default=True, help="Rounds of prepare.")
+@click.option(
+    "--frames",
+    default=1000,
+    show_default=True,
+    help="Length of the clip to prepare (iPER's: 1173).",
+)
+@click.option("--repeat", default=2, show_default=True, help="Rounds of prepare.")
 def main(sections: tuple[str, ...], json_file: Path | None, frames: int, repeat: int) -> None:
     torch.set_num_threads(1)
     about = machine()

@@ -163,6 +163,10 @@ def _draw(
         area = (yb - ya) * (xc - xa) - (yc - ya) * (xb - xa)
         if not area > zero:
             continue
+        left, right = _first_pixel(min(xa, xb, xc), size), _end_pixel(max(xa, xb, xc), size)
+        top, bottom = _first_pixel(min(ya, yb, yc), size), _end_pixel(max(ya, yb, yc), size)
+        if left >= right or top >= bottom:
+            continue
         za, zb, zc = (
             vertices[a, 2] + eye_distance,
             vertices[b, 2] + eye_distance,
@@ -170,10 +174,6 @@ def _draw(
         )
         # An infinite x or y can leave the area positive; 0 * inf and 0 * NaN are NaN.
         if zero * (xa + xb + xc + ya + yb + yc + za + zb + zc) != zero:
-            continue
-        left, right = _first_pixel(min(xa, xb, xc), size), _end_pixel(max(xa, xb, xc), size)
-        top, bottom = _first_pixel(min(ya, yb, yc), size), _end_pixel(max(ya, yb, yc), size)
-        if left >= right or top >= bottom:
             continue
         dx_ab, dy_ab = xb - xa, yb - ya
         dx_bc, dy_bc = xc - xb, yc - yb
