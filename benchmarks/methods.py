@@ -183,7 +183,7 @@ def load_method(spec: str) -> Method:
     Raises:
         ValueError: the spec names nothing, or what it names is no `Method`.
     """
-    renamed, _, rest = spec.rpartition("=") if re.match(r"[\w.+-]+=", spec) else ("", "", spec)
+    renamed, _, rest = spec.partition("=") if re.match(r"[\w.+-]+=", spec) else ("", "", spec)
     if rest in BUILT_IN:
         method = BUILT_IN[rest]()
     elif rest.startswith("folder:"):

@@ -125,8 +125,12 @@ class Warp:
     def _draw_one(self, posed: Floats, camera: Floats) -> NDArray[np.uint8]:
         normals, points = self._inflated(posed, camera)
         face, barycentric, _ = rasterize_array(points, self._mesh.faces, self._size)
+        fine, _, _ = rasterize_array(points, self._mesh.faces, 2 * self._size)
+        coverage = cv2.resize(
+            (fine >= 0).astype(np.float32), (self._size, self._size), interpolation=cv2.INTER_AREA
+        )
         nearest = _nearest_covered(face, self._band)
-        picture, alpha = _paint(
+        picture, beyond = _paint(
             face,
             barycentric,
             nearest,
@@ -136,8 +140,8 @@ class Warp:
             float(camera[0]),
             *self._stacked.arrays,
         )
-        soft = np.asarray(cv2.blur(alpha, (3, 3)), np.float32)[..., None]
-        blended = picture * soft + self._background * (1 - soft)
+        alpha = np.maximum(coverage, beyond)[..., None]
+        blended = picture * alpha + self._background * (1 - alpha)
         return np.rint(blended).astype(np.uint8)
 
     def _pose(self, params: BodyParams) -> Floats:
@@ -392,17 +396,16 @@ def _paint(
     seen: Floats,
     scales: Floats,
 ) -> tuple[Floats, Floats]:
-    """(S, S, 3) colours of the person and (S, S) alpha, 1 where the person is."""
+    """(S, S, 3) colours on and around the body, and (S, S) how much of a pixel outside it is person."""
     size = face.shape[0]
     picture = np.zeros((size, size, 3), np.float32)
-    alpha = np.zeros((size, size), np.float32)
+    beyond = np.zeros((size, size), np.float32)
     sample = np.zeros(3, np.float32)
     for row in range(size):
         for column in range(size):
             index = face[row, column]
             if index < 0:
                 continue
-            alpha[row, column] = 1
             facing = 0.0
             for k in range(3):
                 facing -= barycentric[row, column, k] * normals[faces[index, k], 2]
@@ -483,5 +486,5 @@ def _paint(
                 best = there
                 _bilinear(pictures[source], x, y, sample)
                 picture[row, column] = sample
-                alpha[row, column] = there
-    return picture, alpha
+                beyond[row, column] = there
+    return picture, beyond

@@ -49,7 +49,8 @@ class FakeClip:
         points = project(self.body.pose(self._params).vertices, camera)
         fragments = rasterize(points, self.body.faces, DRAWN_SIZE)
         stripes = torch.sin(self.body.template[:, 1:2] * float(generator.uniform(15, 40)))
-        colours = 128 + 90 * stripes * torch.tensor(generator.uniform(-1, 1, (1, 3)))
+        bright = torch.tensor(generator.permutation([60.0, 180.0, 20.0]))
+        colours = bright * (1 + 0.3 * stripes)
         drawn = interpolate(fragments, colours.float(), self.body.faces).numpy()
         covered = fragments.covered.numpy()
         rows = np.linspace(60, 200, DRAWN_SIZE)[:, None, None]

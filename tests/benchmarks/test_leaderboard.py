@@ -1,0 +1,213 @@
+"""Rows to tables: what is averaged in which order, what is ranked, what is said."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from benchmarks.leaderboard import (
+    as_json,
+    as_markdown,
+    as_text,
+    build_boards,
+    read_published,
+)
+from benchmarks.metrics import METRICS
+from benchmarks.results import CaseFacts, Scores, case_table, concatenated
+
+FACTS = {
+    "method_version": "1",
+    "weights": "",
+    "task": "imitation",
+    "kind": "self",
+    "protocol": "p-v1",
+    "protocol_version": 1,
+    "protocol_digest": "0123456789",
+    "targets": "unseen",
+    "num_sources": 1,
+    "max_frames": 0,
+    "size": 256,
+    "resize": "r",
+    "dataset": "fake",
+    "dataset_digest": "e",
+    "synthetic": True,
+    "code_version": "0",
+}
+
+
+def block(
+    method: str,
+    clip: str,
+    metric: str = "psnr",
+    values: Any = (1.0,),
+    case: str | None = None,
+    mask_source: str = "",
+    **changes: Any,
+) -> pa.Table:
+    key = case or f"self/{clip}"
+    facts = CaseFacts(
+        **(FACTS | changes),
+        method=method,
+        case=key,
+        clip=clip,
+        driver=clip,
+        subject=clip.split("/")[0],
+    )
+    array = None if values is None else np.asarray(values, float)
+    frames = range(3 if array is None else len(array))
+    region = METRICS[metric].region
+    return case_table(facts, list(frames), [Scores(metric, "1", region, mask_source, array)])
+
+
+def boards(*blocks: pa.Table) -> Any:
+    return build_boards(concatenated(list(blocks)))
+
+
+def test_frames_then_cases_then_clips_then_people() -> None:
+    (board,) = boards(
+        # Two cases of one clip (two sources), of unequal length: 2 and 4 -> 3.
+        block("m", "1/a", values=[1, 3], case="self/1a-from-0"),
+        block("m", "1/a", values=[4] * 10, case="self/1a-from-1"),
+        block("m", "1/b", values=[9] * 100),  # person 1: (3 + 9) / 2
+        block("m", "2/a", values=[0]),  # person 2
+    )
+    (entry,) = board.entries
+    assert entry.cells[0].mean.mean == 3.0
+    assert (entry.cells[0].mean.n, board.num_subjects, board.num_cases) == (2, 2, 4)
+    assert (entry.num_frames, entry.num_failed) == (113, 0)
+
+
+def test_failures_count_and_undefined_frames_are_left_out() -> None:
+    (board,) = boards(
+        block("m", "1/a", values=None),
+        block("m", "1/b", values=[10.0, np.inf, np.nan]),
+    )
+    (entry,) = board.entries
+    assert METRICS["psnr"].failure_value == 0
+    assert entry.cells[0].mean.mean == 5.0
+    assert (entry.num_failed, entry.num_cases, entry.cells[0].num_undefined) == (1, 2, 2)
+    text = as_text([board])
+    assert "1 of 2" in text
+    assert "[2 undefined]" in text
+    assert "worst score" in text
+
+
+def people(method: str, shift: float, n: int = 8, **more: Any) -> list[pa.Table]:
+    generator = np.random.default_rng(5)
+    means = generator.normal(20, 3, n)
+    own = 0.1 * (-1.0) ** np.arange(n) if method == "warp" else np.zeros(n)  # of mean zero
+    return [block(method, f"{k}/a", values=[means[k] + shift + own[k]], **more) for k in range(n)]
+
+
+def test_ranks_intervals_and_differences() -> None:
+    (board,) = boards(*people("copy", 0), *people("warp", 2), *people("twin", 2))
+    assert [entry.method for entry in board.entries][-1] == "copy"
+    ranks = {entry.method: entry.cells[0].rank for entry in board.entries}
+    assert ranks == {"warp": 1, "twin": 1, "copy": 3}
+    (warp,) = [entry for entry in board.entries if entry.method == "warp"]
+    difference = warp.cells[0].difference
+    assert difference.low > 1.5
+    assert difference.high < 2.5
+    text = as_text([board])
+    assert "Difference to copy, paired by person" in text
+    assert "+2.0" in text
+    assert "(1)" in text
+    assert "synthetic" in text
+
+
+def test_few_people_get_no_interval_and_no_rank() -> None:
+    (board,) = boards(*people("copy", 0, n=5), *people("warp", 9, n=5))
+    for entry in board.entries:
+        assert entry.cells[0].rank is None
+        assert entry.cells[0].mean.low is None
+    text = as_text([board])
+    assert "±" not in text
+    assert "5 people" in text
+    assert "no interval and no rank" in text
+
+
+def test_lower_is_better_for_errors() -> None:
+    (board,) = boards(*people("a", 0.0, metric="l1"), *people("b", 5.0, metric="l1"))
+    assert [(e.method, e.cells[0].rank) for e in board.entries] == [("a", 1), ("b", 2)]
+
+
+def test_a_method_that_is_not_through_is_not_ranked() -> None:
+    (board,) = boards(*people("copy", 0), *people("warp", 2)[:-1])
+    ranks = {entry.method: entry.cells[0].rank for entry in board.entries}
+    assert ranks == {"copy": 1, "warp": None}
+    assert "Not through with every case, so not ranked: warp" in as_text([board])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"size": 512},
+        {"kind": "cross"},
+        {"protocol_digest": "x"},
+        {"targets": "official"},
+        {"num_sources": 2},
+        {"max_frames": 5},
+        {"dataset_digest": "f"},
+        {"resize": "other"},
+    ],
+)
+def test_what_is_not_comparable_stands_apart(change: dict[str, Any]) -> None:
+    found = boards(block("m", "1/a"), block("m", "1/a", **change))
+    assert len(found) == 2
+    assert all(board.num_cases == 1 for board in found)
+
+
+def test_masks_of_different_sources_are_different_columns() -> None:
+    (board,) = boards(
+        block("m", "1/a", metric="l1_person", mask_source="set", values=[0.1]),
+        block("m", "2/a", metric="l1_person", mask_source="body", values=[0.3]),
+    )
+    assert [column.mask_source for column in board.columns] == ["body", "set"]
+    (entry,) = board.entries
+    assert [cell.mean.mean for cell in entry.cells] == [0.3, 0.1]
+    assert [cell.mean.n for cell in entry.cells] == [1, 1]
+
+
+def test_nothing_to_show_is_said() -> None:
+    with pytest.raises(ValueError, match="holds no scores"):
+        boards()
+
+
+@pytest.mark.parametrize("write", [as_text, as_markdown])
+def test_published_numbers_stand_apart(write: Callable[..., str]) -> None:
+    published = read_published("iPER")
+    assert published
+    text = write(boards(block("m", "1/a")), published)
+    ours, _, others = text.partition("Published numbers")
+    assert "74.53" in others
+    assert "74.53" not in ours
+    assert "never ranked" in others
+
+
+def test_every_published_number_says_where_it_was_seen() -> None:
+    for number in read_published():
+        assert number.seen
+        assert number.comparable
+        assert float(number.value) > 0
+
+
+def test_json_is_valid_and_exact(tmp_path: Path) -> None:
+    (board,) = boards(block("m", "1/a", values=[1 / 3]), block("m", "2/a", values=[np.nan]))
+    content = json.loads(as_json([board]))
+    (entry,) = content["boards"][0]["entries"]
+    assert entry["cells"][0]["mean"]["mean"] == 1 / 3
+    (empty,) = boards(block("m", "2/a", values=[np.nan]))
+    assert (
+        json.loads(as_json([empty]))["boards"][0]["entries"][0]["cells"][0]["mean"]["mean"] is None
+    )
+
+
+def test_markdown_is_a_table() -> None:
+    lines = as_markdown(boards(*people("copy", 0), *people("warp", 1))).splitlines()
+    table = [line for line in lines if line.startswith("|")]
+    assert table[0].startswith("| method | PSNR ↑ | failed | frames |")
+    assert len({line.count("|") for line in table[:4]}) == 1
