@@ -1,0 +1,126 @@
+"""The lwgan-bench command on a small drawn dataset."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from benchmarks.cli import main
+from benchmarks.results import read_rows
+from iper_toolkit.clip import Dataset
+from iper_toolkit.protocols import Protocol
+
+QUICK = ["--size", "48", "--metric", "l1", "--metric", "l1_person"]
+
+
+@pytest.fixture
+def call(dataset: Any, protocol: Protocol, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The command in a folder whose `data/` is the drawn dataset; `protocol` lies where it finds it."""
+    monkeypatch.setattr(Dataset, "open", classmethod(lambda _, root: dataset))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "protocol").rename(tmp_path / "data" / "protocol")
+
+    def invoke(*arguments: str) -> Result:
+        return CliRunner().invoke(main, list(arguments), catch_exceptions=False)
+
+    return invoke
+
+
+def test_run_prints_the_board_and_says_what_it_left_out(call: Any) -> None:
+    done = call("run", "--task", "imitation", *QUICK)
+    assert done.exit_code == 0, done.output
+    assert "Self-imitation only" in done.stderr
+    assert "[4/4]" in done.stderr
+    assert "imitation, self, on fake (synthetic people): protocol fake-v1" in done.stdout
+    assert "Difference to copy, paired by person" in done.stdout
+    assert "runs/imitation-fake: 4 cases, complete." in done.stdout
+    assert {
+        row["method"] for row in read_rows(Path("runs/imitation-fake/rows.parquet")).to_pylist()
+    } == {
+        "copy",
+        "warp",
+    }
+
+
+def test_a_failure_sets_the_exit_code(call: Any, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "class Mine:\n"
+        "    name, version, weights = 'mine', '1', ''\n"
+        "    def setup(self, setup): pass\n"
+        "    def personalize(self, person): pass\n"
+        "    def draw(self, motion): raise OSError('no weights')\n"
+    )
+    done = call("run", "--method", "mine.py:Mine", "--method", "copy", *QUICK, "--json")
+    assert done.exit_code == 1
+    content = json.loads(done.stdout)
+    assert content["complete"]
+    assert len(content["failed"]) == 4
+    assert content["failed"][0]["error"] == "OSError: no weights"
+
+
+def test_score_pictures_of_anybody(call: Any) -> None:
+    assert call("run", "--method", "copy", "--keep", "all", *QUICK).exit_code == 0
+    folder = "runs/imitation-fake/pictures/copy"
+    done = call("score", "--pictures", folder, "--name", "theirs", "--out", "runs/theirs", *QUICK)
+    assert done.exit_code == 0, done.output
+    assert "theirs" in done.stdout
+    merged = call("merge", "all.parquet", "runs/imitation-fake", "runs/theirs")
+    assert merged.exit_code == 0
+    assert len(read_rows(Path("all.parquet"))) == 2 * 26 * 2
+    board = json.loads(call("leaderboard", "all.parquet", "--format", "json").stdout)
+    copied, theirs = board["boards"][0]["entries"]
+    assert (copied["method"], theirs["method"]) == ("copy", "theirs")
+    assert [c["mean"]["mean"] for c in copied["cells"]] == [
+        c["mean"]["mean"] for c in theirs["cells"]
+    ]
+
+
+def test_leaderboard_of_two_runs_into_a_file(call: Any) -> None:
+    assert call("run", "--method", "copy", "--out", "one", *QUICK).exit_code == 0
+    assert call("run", "--method", "b=copy", "--out", "two", *QUICK).exit_code == 0
+    done = call("leaderboard", "one", "two", "--format", "markdown", "--out", "table.md")
+    assert done.exit_code == 0
+    assert Path("table.md").read_text() == done.stdout
+    assert done.stdout.count("| b |") == 2  # its line, and its difference to copy
+    assert "74.53" not in done.stdout
+    assert "74.53" in call("leaderboard", "one", "--published", "all").stdout
+
+
+def test_other_tasks_say_what_there_is(call: Any) -> None:
+    done = call("run", "--task", "transfer")
+    assert done.exit_code == 1
+    assert "runs --task imitation only" in done.output
+    assert "transfer_cases" in done.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "--method", "wrap"], "Unknown method 'wrap'"),
+        (["run", "--metric", "beauty"], "Unknown metrics ['beauty']"),
+        (["run", "--shard", "4/4"], "shard is '4/4'"),
+        (["run", "--subjects", "009", *QUICK], "4 prepared clips"),
+        (["run", "--num-sources", "5", *QUICK], "lists no 5 sources"),
+        (["run", "--protocol", "nothing", *QUICK], "No protocol 'nothing'"),
+        (["leaderboard", "data"], "not finished"),
+    ],
+)
+def test_mistakes_are_answered_in_a_sentence(call: Any, arguments: list[str], said: str) -> None:
+    done = call(*arguments)
+    assert done.exit_code == 1
+    assert said in done.output
+    assert "Traceback" not in done.output
+
+
+def test_lists(call: Any) -> None:
+    everything = json.loads(call("list", "--json").stdout)
+    assert set(everything) == {"methods", "metrics", "protocols"}
+    assert "iper-v1" in everything["protocols"]
+    assert "warp" in everything["methods"]
+    cases = json.loads(call("list", "cases", "--json").stdout)["cases"]
+    assert "self/001_1_1" in cases
+    assert len(cases) == 5
+    assert "self/001_9_1" in call("list", "cases", "--protocol", "iper-v1").stdout
