@@ -35,6 +35,11 @@ _KINDS = {
     "self": "Self-imitation: each person re-made in their own motion",
     "cross": "Cross-imitation: each person driven by somebody else",
 }
+_MASKS = {
+    "set": "the dataset's own masks",
+    "file": "a file beside each clip",
+    "body": "the fitted body, widened",
+}
 
 
 def write_report(run_folder: Path) -> Path:
@@ -65,7 +70,9 @@ def _page(run_folder: Path) -> Page:
     scored = set(rows["case"].unique())
     driven = [case for key, case in cases.items() if key not in scored and case.is_drawn]
     if driven:
-        shown.append(_driven_board(run_folder, driven, methods))
+        order = [entry.method for entry in boards[0].entries] if boards else []
+        order += [name for name in methods if name not in order]
+        shown.append(_driven_board(run_folder, driven, order))
     missing = run["missing_cases"]
     return Page(
         title=_title(run, boards),
@@ -212,7 +219,7 @@ def _facts(run: dict[str, Any], rows: pd.DataFrame) -> list[Fact]:
         Fact("Clips", number(rows["clip"].nunique())),
         Fact("Scored frames", number(len(frames))),
         Fact("Picture size", f"{run['settings']['size']} px"),
-        Fact("Masks", listed(masks) or NONE),
+        Fact("Person's region", listed([_MASKS.get(name, name) for name in masks]) or NONE),
     ]
 
 
@@ -359,7 +366,8 @@ def _rules(run: dict[str, Any], boards: Sequence[leaderboard.Board]) -> list[Fac
         rules.append(
             Fact(
                 "Masks",
-                f"The person's region comes from: {listed(sources)}. Sources are never mixed.",
+                f"The person's region is that of {listed([_MASKS.get(name, name) for name in sources])}; "
+                "scores on masks of another origin are never mixed with these.",
             )
         )
     return rules

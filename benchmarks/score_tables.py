@@ -43,20 +43,22 @@ def _picked(board: Board) -> tuple[list[int], list[int]]:
 
 
 def outcome(board: Board, decisive: Column) -> str:
-    """The main finding in a sentence or two."""
+    """The main finding in a few sentences."""
     k = board.columns.index(decisive)
     leader = board.entries[0]
-    first = (
-        f"{leader.method} has the best mean {decisive.title}: {_mean_text(decisive, leader, k)}."
-    )
     if len(board.entries) == 1:
         return f"{decisive.title} of {leader.method}: {_mean_text(decisive, leader, k)}."
-    verdicts = [
-        f"Against {board.reference}, {_verdict(entry.method, entry.cells[k].difference, decisive)}."
+    found = (
+        f"{leader.method} has the best mean {decisive.title}: {_mean_text(decisive, leader, k)}."
+    )
+    told = [
+        _verdict(entry.method, board.reference, entry.cells[k].difference, decisive)
         for entry in board.entries
         if board.reference is not None and entry.cells[k].difference is not None
     ]
-    return " ".join([first, *verdicts])
+    if told:
+        found += f" Paired by person: {'; '.join(told)}."
+    return found
 
 
 def _mean_text(column: Column, entry: Entry, k: int) -> str:
@@ -101,9 +103,12 @@ def _group(
         if entry.cells[k].difference is not None
     ]
     enough = board.num_subjects >= FEWEST_SUBJECTS
-    caption = "Mean over people" + (", with its 95% interval below. " if enough else ". ")
+    caption = (
+        "Metrics of the person look at their mask, the others at the whole frame. Mean over people"
+        + (", with its 95% interval below. " if enough else ". ")
+    )
     if enough:
-        caption += "Shaded: best, or not told apart from the best, where others are."
+        caption += "Shaded: the best mean; whether others can be told apart from it is said below."
     if separate:
         caption = (
             "The forms in which the official evaluation package computes SSIM and PSNR: on pictures mapped to "
@@ -112,7 +117,7 @@ def _group(
     return Group(
         title=title,
         caption=caption,
-        detail_caption="What the means rest on: people, frames, frames without a finite score, failed cases.",
+        detail_caption="Ranks, and what the means rest on. Methods that the data do not tell apart share a rank.",
         comparison_caption=f"Differences to {board.reference}, paired by person.",
         separate=separate,
         metrics=heads,
@@ -124,13 +129,14 @@ def _group(
 
 def _head(column: Column, name_masks: bool) -> MetricHead:
     masks = f", masks: {column.mask_source}" if name_masks else ""
-    unit = "" if column.unit == "1" else column.unit
+    unit = column.unit if column.unit == "dB" else ""  # a wordy one stands with the definitions
     return MetricHead(column.metric, f"{column.title}{masks}", f"{column.better} is better", unit)
 
 
 def _cell(board: Board, entry: Entry, k: int) -> Cell:
     cell, column = entry.cells[k], board.columns[k]
-    ranks = [one.cells[k].rank for one in board.entries]
+    ranked = [one.cells[k].mean.mean for one in board.entries if one.cells[k].rank is not None]
+    best = max if column.better == "higher" else min
     return Cell(
         mean=_text(column, cell.mean.mean),
         interval=_interval(column, cell.mean),
@@ -139,7 +145,7 @@ def _cell(board: Board, entry: Entry, k: int) -> Cell:
         frames=number(entry.num_frames),
         undefined=number(cell.num_undefined),
         failed=f"{entry.num_failed} of {entry.num_cases}" if entry.num_failed else "0",
-        best=cell.rank == 1 and any(rank is not None and rank > 1 for rank in ranks),
+        best=cell.rank is not None and cell.mean.mean == best(ranked),
     )
 
 
@@ -154,23 +160,26 @@ def _comparison(board: Board, entry: Entry, k: int, head: MetricHead) -> Compari
         difference=_signed(column, difference.mean),
         interval=_interval(column, difference, signed=True),
         people=number(difference.n),
-        verdict=_verdict(entry.method, difference, column),
+        verdict=_verdict(entry.method, board.reference, difference, column),
     )
 
 
-def _verdict(method: str, difference: Mean | None, column: Column) -> str:
+def _verdict(method: str, reference: str, difference: Mean | None, column: Column) -> str:
     """What a paired difference says, in words."""
     if difference is None or math.isnan(difference.mean):
-        return "nothing can be paired"
+        return f"{method} and {reference} have no person in common"
     if difference.low is None or difference.high is None:
-        return f"too few people for a verdict on {method} (that takes {FEWEST_SUBJECTS})"
+        return f"too few people to tell {method} and {reference} apart"
     if difference.low <= 0 <= difference.high:
-        return f"no difference shown for {method}: the interval holds zero"
+        return f"{method} and {reference} are not told apart"
     rises = difference.low > 0
     ends = sorted((abs(difference.low), abs(difference.high)))
     word = "better" if rises == (column.better == "higher") else "worse"
-    unit = "" if column.unit != "dB" else " dB"
-    return f"{method} is {word} by {column.format(ends[0])} to {column.format(ends[1])}{unit}"
+    unit = " dB" if column.unit == "dB" else ""
+    return (
+        f"{method} is {word} than {reference} by {column.format(ends[0])} to "
+        f"{column.format(ends[1])}{unit}"
+    )
 
 
 def _text(column: Column, value: float) -> str:

@@ -18,6 +18,8 @@ def seconds(value: float | None) -> str:
     """A duration in seconds, written in a unit that suits it."""
     if value is None:
         return NONE
+    if value < 0.0001:
+        return "under 0.1 ms"
     return f"{1000 * value:.1f} ms" if value < 1 else f"{value:.2f} s"
 
 
