@@ -25,6 +25,7 @@ JOINTS = (
 PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21)
 SMPL_JOINTS = len(JOINTS)
 SMPLH_JOINTS = 52
+_POINTS_AT_ONCE = 1 << 19  # points times frames; bounds the memory of a long clip to some 100 MB
 _BODY_JOINTS = 22  # SMPL-H replaces SMPL's two hand joints by 2 x 15 finger joints
 
 
@@ -143,19 +144,41 @@ def deform(
     Returns:
         (T, V, 3) metres.
     """
-    num_frames, num_joints = skeleton.rotations.shape[:2]
-    num_points = len(points.template)
+    num_frames = len(skeleton.rotations)
+    step = max(1, _POINTS_AT_ONCE // max(1, len(points.template)))
+    blocks = []
+    for start in range(0, max(1, num_frames), step):
+        block = slice(start, start + step)
+        blocks.append(
+            _deform(
+                points,
+                shape[block],
+                skeleton.rotations[block],
+                skeleton.transforms[block],
+                offsets if offsets is None or offsets.ndim == 2 else offsets[block],
+            )
+        )
+    return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
+
+
+def _deform(
+    points: SkinnedPoints,
+    shape: Tensor,
+    rotations: Tensor,
+    transforms: Tensor,
+    offsets: Tensor | None,
+) -> Tensor:
+    num_points, (num_frames, num_joints) = len(points.template), rotations.shape[:2]
     identity = torch.eye(3, dtype=shape.dtype, device=shape.device)
-    feature = (skeleton.rotations[:, 1:] - identity).reshape(num_frames, -1)
-    blends = torch.cat([points.shape_directions, points.pose_directions], dim=2)
-    coefficients = torch.cat([shape, feature], dim=1)
-    # (V, 3, T) and (V, 12, T): frames innermost, so that both products and the sum below run over long rows
-    rest = blends.reshape(3 * num_points, -1) @ coefficients.T
+    feature = (rotations[:, 1:] - identity).flatten(1)
+    # (V, 3, T) and (V, 12, T): frames innermost, so that the products and the sum below run over long rows
+    rest = points.pose_directions.reshape(3 * num_points, -1) @ feature.T
+    rest = rest + points.shape_directions.reshape(3 * num_points, -1) @ shape.T
     rest = rest.view(num_points, 3, num_frames) + points.template[..., None]
     if offsets is not None:
         rest = rest + (offsets[..., None] if offsets.ndim == 2 else offsets.permute(1, 2, 0))
-    transforms = skeleton.transforms.permute(1, 2, 3, 0).reshape(num_joints, -1)
-    blended = (points.weights @ transforms).view(num_points, 3, 4, num_frames)
+    by_joint = transforms.permute(1, 2, 3, 0).reshape(num_joints, 12 * num_frames)
+    blended = (points.weights @ by_joint).view(num_points, 3, 4, num_frames)
     posed = (blended[:, :, :3] * rest[:, None]).sum(2) + blended[:, :, 3]
     return posed.permute(2, 0, 1).contiguous()
 

@@ -204,6 +204,24 @@ def test_a_batch_is_its_frames_one_by_one() -> None:
     assert (together - alone).abs().max() < 1e-5
 
 
+def test_a_long_clip_is_skinned_in_blocks_alike(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points, regressor, parents = small
+    random = torch.Generator().manual_seed(8)
+    rotations = axis_angle_to_matrix(torch.randn(7, 4, 3, generator=random, dtype=torch.float64))
+    shape = torch.randn(7, 2, generator=random, dtype=torch.float64)
+    offsets = torch.randn(7, 30, 3, generator=random, dtype=torch.float64)
+    arguments = (points, regressor, parents, rotations, shape, offsets)
+    whole = linear_blend_skinning(*arguments)[0]
+    monkeypatch.setattr("iper_toolkit.body.skinning._POINTS_AT_ONCE", 2 * 30)
+    assert torch.allclose(linear_blend_skinning(*arguments)[0], whole)
+
+
+def test_no_frames_give_no_bodies() -> None:
+    assert load_body().skin(torch.zeros(0, 72), torch.zeros(0, 10)).vertices.shape == (0, 6890, 3)
+
+
 def test_a_subset_moves_as_on_the_whole_body() -> None:
     body = load_body()
     random = torch.Generator().manual_seed(4)
@@ -259,18 +277,32 @@ def test_links_of_a_single_list_hold_for_all_frames() -> None:
 
 
 def test_gradients_reach_pose_shape_and_offsets(small: Small) -> None:
+    """Along a random direction, against central differences."""
     points, regressor, parents = small
-
-    def vertices(pose: torch.Tensor, shape: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
-        rotations = axis_angle_to_matrix(pose)
-        return linear_blend_skinning(points, regressor, parents, rotations, shape, offsets)[0]
-
     random = torch.Generator().manual_seed(6)
-    inputs = tuple(
-        torch.randn(*size, generator=random, dtype=torch.float64, requires_grad=True)
-        for size in ((1, 4, 3), (1, 2), (30, 3))
+    sizes = ((1, 4, 3), (1, 2), (30, 3))
+    start, way = (
+        [torch.randn(*size, generator=random, dtype=torch.float64) for size in sizes]
+        for _ in range(2)
     )
-    assert torch.autograd.gradcheck(vertices, inputs)
+    towards = torch.randn(1, 30, 3, generator=random, dtype=torch.float64)
+
+    def loss(pose: torch.Tensor, shape: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
+        rotations = axis_angle_to_matrix(pose)
+        vertices, joints = linear_blend_skinning(
+            points, regressor, parents, rotations, shape, offsets
+        )
+        return (vertices * towards).sum() + joints.square().sum()
+
+    inputs = [value.clone().requires_grad_() for value in start]
+    loss(*inputs).backward()
+    for index in range(3):
+        step = [1e-5 * w if k == index else torch.zeros_like(w) for k, w in enumerate(way)]
+        ahead = loss(*(s + d for s, d in zip(start, step, strict=True)))
+        behind = loss(*(s - d for s, d in zip(start, step, strict=True)))
+        gradient = inputs[index].grad
+        assert gradient is not None
+        assert torch.isclose((gradient * way[index]).sum(), (ahead - behind) / 2e-5, rtol=1e-6)
 
 
 def test_float64_stays_float64() -> None:
