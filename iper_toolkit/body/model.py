@@ -20,7 +20,7 @@ from torch import Tensor
 
 from iper_toolkit.assets import MissingAsset, resolve
 from iper_toolkit.body.packing import PackedPoints, unpack_uv
-from iper_toolkit.body.parts import Surface
+from iper_toolkit.body.parts import Surface, surface_from_weights
 from iper_toolkit.body.skinning import (
     SMPL_JOINTS,
     Skeleton,
@@ -34,6 +34,7 @@ from iper_toolkit.body.skinning import (
 if TYPE_CHECKING:
     import smplx
 
+SMPL_VERTICES = 6890  # tells SMPL's own mesh, whose landmarks are known, from others in its format
 # The 21 vertices that follow SMPL's 24 joints in the 45-joint set, in smplx's order and under its names ...
 LANDMARKS = (
     "nose reye leye rear lear LBigToe LSmallToe LHeel RBigToe RSmallToe RHeel "
@@ -387,3 +388,34 @@ def to_smplx(body: Body, batch_size: int = 1) -> "smplx.SMPL":
         return smplx.SMPL(
             model_path="", data_struct=Struct(**smpl_arrays(body)), batch_size=batch_size
         )
+
+
+def from_smplx(model: "smplx.SMPL", body_id: str) -> Body:
+    """A body out of a module of the smplx package, such as one that other code has built.
+
+    Args:
+        model: its template, directions, weights and regressor are taken; its own pose and shape are not.
+        body_id: names the mesh and shape space, so that fits of it are told from others': the id of the file it was
+            loaded from where that is known ("smpl-" and 12 digits of its sha256).
+    """
+    num_vertices = len(model.v_template)
+    # smplx keeps the pose directions as (P, 3 V)
+    poses = model.posedirs.detach().T.reshape(num_vertices, 3, -1)
+    faces, weights = model.faces_tensor.detach().cpu().long(), model.lbs_weights.detach()
+    template = model.v_template.detach()
+    return Body(
+        id=body_id,
+        template=template,
+        shape_directions=model.shapedirs.detach()[..., :10],
+        pose_directions=poses.contiguous(),
+        joint_regressor=model.J_regressor.detach(),
+        weights=weights,
+        parents=tuple(model.parents.tolist()),
+        faces=faces.to(template.device),
+        surface=surface_from_weights(
+            template.numpy(force=True), weights.numpy(force=True), faces.numpy()
+        ).to(template.device),
+        landmark_vertices=SMPL_LANDMARK_VERTICES if num_vertices == SMPL_VERTICES else (),
+        head_top=int(template[:, 1].argmax()),
+        source="smplx",
+    )

@@ -11,14 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from iper_toolkit.body.model import SMPL_LANDMARK_VERTICES, SMPL_PREFIX, Body
+from iper_toolkit.body.model import SMPL_LANDMARK_VERTICES, SMPL_PREFIX, SMPL_VERTICES, Body
 from iper_toolkit.body.parts import surface_from_weights
 from iper_toolkit.body.skinning import SMPL_JOINTS, SMPLH_JOINTS
 from iper_toolkit.unpickle import parse_pickle
 
 KEYS = "v_template shapedirs posedirs J_regressor weights kintree_table f".split()
 NUM_SHAPES = 10
-SMPL_VERTICES = 6890
 _ROOT = (-1, 2**32 - 1)  # SMPL stores the root's parent as an unsigned -1
 _SUM_TOLERANCE = 1e-2
 

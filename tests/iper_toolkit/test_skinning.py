@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from iper_toolkit.body.model import Body, PosedBody, load_body, smpl_arrays, to_smplx
+from iper_toolkit.body.model import Body, PosedBody, from_smplx, load_body, smpl_arrays, to_smplx
 from iper_toolkit.body.skinning import (
     SkinnedPoints,
     apply_links,
@@ -139,6 +139,16 @@ def test_equals_smplx() -> None:
     assert (ours.vertices - theirs.vertices).abs().max() < 1e-5
     assert theirs.joints.shape == (5, 45, 3)
     assert (ours.landmarks - theirs.joints).abs().max() < 1e-5
+
+
+def test_a_body_comes_back_from_smplx_unchanged() -> None:
+    pytest.importorskip("smplx", reason="install smplx to compare with it")
+    body = load_body()
+    back = from_smplx(to_smplx(body), body.id)
+    for name in ("template", "shape_directions", "pose_directions", "weights", "faces"):
+        assert torch.equal(getattr(back, name), getattr(body, name)), name
+    assert (back.id, back.parents, back.num_joints) == (body.id, body.parents, 24)
+    assert back.landmark_vertices == body.landmark_vertices
 
 
 def test_smplx_loads_the_pickled_arrays_unchanged(tmp_path: Path) -> None:
