@@ -71,7 +71,7 @@ def synth(root: Path, size: str, seed: int, form: str, workers: int | None) -> N
     with _plain_errors():
         from iper_toolkit.synthetic.dataset import write_dataset
 
-        write_dataset(root, size=size, seed=seed, format=form, workers=workers)
+        write_dataset(root, size=size, seed=seed, frame_format=form, workers=workers)
     click.echo(f"{root}: synthetic dataset written. Next: iper prepare --root {root}")
 
 
