@@ -52,6 +52,7 @@ class Cell:
 
     mean: str
     interval: str
+    has_interval: bool
     rank: str
     people: str
     frames: str

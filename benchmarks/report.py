@@ -260,7 +260,7 @@ def _board(
         galleries=tuple(galleries),
         curve_note=(
             f"{decisive.title} on each frame of the first, the middle and the last case by name. "
-            "Gaps are frames that are not scored."
+            "Gaps are frames without a finite score."
         ),
         curves=tuple(gallery.curves(scores, decisive, methods, colors)),
     )
@@ -389,6 +389,7 @@ def _metric_note(name: str) -> MetricNote:
 
 def _provenance(run: dict[str, Any]) -> list[Fact]:
     settings = run["settings"]
+    named = {"seed", "body", "protocol", "protocol_digest", "dataset", "dataset_digest"}
     facts = [
         Fact(
             "Protocol",
@@ -405,7 +406,9 @@ def _provenance(run: dict[str, Any]) -> list[Fact]:
     facts += [
         Fact(
             "Settings",
-            ", ".join(f"{key}={_plain(value)}" for key, value in settings.items()),
+            ", ".join(
+                f"{key}={_plain(value)}" for key, value in settings.items() if key not in named
+            ),
             code=True,
         ),
         Fact("Software", ", ".join(f"{key} {value}" for key, value in run["versions"].items())),

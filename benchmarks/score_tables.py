@@ -140,6 +140,7 @@ def _cell(board: Board, entry: Entry, k: int) -> Cell:
     return Cell(
         mean=_text(column, cell.mean.mean),
         interval=_interval(column, cell.mean),
+        has_interval=cell.mean.low is not None,
         rank=NONE if cell.rank is None else str(cell.rank),
         people=number(cell.mean.n),
         frames=number(entry.num_frames),

@@ -1,0 +1,55 @@
+"""Which pictures a report shows: numbers of pictures and of frames kept together, choices spread evenly."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.gallery import Case, driven_galleries
+
+
+def case(num_drawn: int, kept: list[int], sources: list[int], status: str = "ok") -> Case:
+    record = {"num_drawn": num_drawn, "kept": kept, "source_frames": sources, "status": status}
+    return Case("self/1", {"warp": record})
+
+
+@pytest.mark.parametrize(
+    ("num_drawn", "kept", "sources", "scored", "first"),
+    [
+        (10, [0, 4, 9], [3], [0, 1, 2, *range(4, 10)], 0),  # source in the middle
+        (10, [0, 4, 9], [0], list(range(1, 10)), 0),  # source at the beginning
+        (10, [0, 4, 9], [9], list(range(9)), 0),  # source at the end
+        (10, [0, 4, 9], [24], [*range(20, 24), *range(25, 30)], 20),  # the case begins at frame 20
+        (10, [0, 4, 9], [20], list(range(21, 30)), 20),  # both
+        (10, [0, 4, 9], [500], list(range(20, 30)), 20),  # every drawn frame is scored
+        (4, [2, 30, 57], [0], [12, 25, 40, 67], 10),  # thinned out: only scored frames are drawn
+        (10, [0, 4, 9], [3], [0, 1, 2, 4, 5, 8, 9], 0),  # two frames without a valid fit
+    ],
+)
+def test_frame_of_the_first_picture(
+    num_drawn: int, kept: list[int], sources: list[int], scored: list[int], first: int
+) -> None:
+    assert case(num_drawn, kept, sources).first_frame(scored) == first
+
+
+def test_a_method_that_stopped_half_way_does_not_say_how_long_a_case_is() -> None:
+    short = {"num_drawn": 3, "kept": [0, 2], "source_frames": [3], "status": "failed", "error": "x"}
+    whole = {"num_drawn": 10, "kept": [0, 9], "source_frames": [3], "status": "ok", "error": ""}
+    both = Case("self/1", {"a": short, "b": whole})
+    assert both.kept == [0, 9]
+    assert both.is_drawn
+    assert both.error_of("a") == "x"
+    assert not Case("self/1", {"a": short}).is_drawn
+
+
+def test_many_cases_are_thinned_evenly_and_counted(tmp_path: Path) -> None:
+    cases = [Case(f"cross/{k:03d}", case(5, [0, 4], [0]).records) for k in range(100)]
+    galleries, total = driven_galleries(tmp_path, cases, ["warp"])
+    assert total == 100
+    assert 10 <= len(galleries) <= 30
+    assert galleries[0].caption == "cross/000"
+    assert galleries[-1].caption == "cross/099"
+
+
+def test_pictures_that_are_gone_are_said_to_be(tmp_path: Path) -> None:
+    (gallery,), _ = driven_galleries(tmp_path, [case(5, [0], [0])], ["warp"])
+    assert [picture.alt for picture in gallery.rows[0].pictures] == ["not kept"] * 3
