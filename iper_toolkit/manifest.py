@@ -200,18 +200,21 @@ def write_manifests(
     frames: Sequence[pa.Table],
     about: Mapping[str, Any],
 ) -> None:
-    """Write the three files. `about` is dataset.json without counts, digests and failures.
+    """Write the three files, unless they say the same already.
 
     dataset.json comes last and carries the digests of the other two, so a reader can tell tables
     that belong together from an old one beside a new one.
+
+    Args:
+        root: the dataset.
+        rows: one a clip, for `clips_table`.
+        frames: one table a clip, from `frames_table`.
+        about: dataset.json without counts, digests and failures.
     """
     clips = clips_table(rows)
     by_clip = sorted(frames, key=lambda table: str(table["clip_id"][0].as_py()))
     every = pa.concat_tables(by_clip) if by_clip else FRAMES_SCHEMA.empty_table()
     every = every.unify_dictionaries().combine_chunks()
-    folder = root / FOLDER
-    write_table(folder / CLIPS_FILE, clips)
-    write_table(folder / FRAMES_FILE, every)
     digests = {"clips": table_digest(clips), "frames": table_digest(every)}
     failed = [row for row in clips.to_pylist() if row["status"] != "done"]
     described = {
@@ -227,11 +230,29 @@ def write_manifests(
             **digests,
             "dataset": hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest(),
         },
-        "files": {name: file_sha256(folder / name) for name in (CLIPS_FILE, FRAMES_FILE)},
         "failures": {row["clip_id"]: row["error"] for row in failed},
     }
-    text = json.dumps(described, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    if _is_written(root, described):
+        return
+    folder = root / FOLDER
+    write_table(folder / CLIPS_FILE, clips)
+    write_table(folder / FRAMES_FILE, every)
+    files = {name: file_sha256(folder / name) for name in (CLIPS_FILE, FRAMES_FILE)}
+    content = {**described, "files": files}
+    text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     write_atomically(folder / DATASET_FILE, lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def _is_written(root: Path, described: Mapping[str, Any]) -> bool:
+    """Whether the files are there, whole, and say exactly this."""
+    try:
+        there = read_about(root)
+        files = there.pop("files")
+        return there == json.loads(json.dumps(described)) and all(
+            file_sha256(root / FOLDER / name) == sha256 for name, sha256 in files.items()
+        )
+    except (NotPrepared, BadManifest, KeyError, OSError):
+        return False
 
 
 def table_digest(table: pa.Table) -> str:

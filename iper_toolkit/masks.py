@@ -7,6 +7,7 @@ PNG pictures: lossless, small, and any frame is read alone.
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from iper_toolkit.images import resize
 
 # Run lengths suit masks: four times as fast as the default filters, and about as small.
 _PNG_OPTIONS = [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
+
+
+_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError)
 
 
 class PackedMasks:
@@ -112,7 +116,7 @@ def _read_npz(path: Path) -> Iterator[NDArray[np.uint8]]:
         for index in range(shape[0]):
             try:
                 data = file.read(size)
-            except (zipfile.BadZipFile, EOFError, OSError) as error:
+            except _DAMAGE as error:
                 raise ValueError(f"{path} is damaged at frame {index}; copy it again.") from error
             if len(data) < size:
                 raise ValueError(f"{path} ends at frame {index} of {shape[0]}; copy it again.")
@@ -139,6 +143,8 @@ def _read_header(file: object, path: Path) -> tuple[tuple[int, ...], bool, np.dt
             (2, 0): np.lib.format.read_array_header_2_0,
         }[version]
         shape, fortran, dtype = read(file)  # type: ignore[arg-type]
+    except _DAMAGE as error:
+        raise ValueError(f"{path} is damaged; copy it again.") from error
     except (ValueError, KeyError) as error:
         raise ValueError(f"{path}: masks is not a plain array.") from error
     if dtype.kind not in "buf":

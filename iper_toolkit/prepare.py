@@ -34,6 +34,7 @@ from iper_toolkit.atomic import (
     move_into_place,
     part_folder,
     remedy,
+    remove_dead_parts,
     write_atomically,
 )
 from iper_toolkit.layout import DatasetInfo, SourceClip, find_clips, read_dataset_info
@@ -323,6 +324,7 @@ def _record_failure(work: ClipWork, error: Exception) -> str:
     folder = stage_folder(work.root, "rows", work.clip.clip_id)
     record = {"error": reason, "key": _failure_key(work)}
     try:
+        remove_dead_parts(folder)
         write_atomically(folder / FAILURE_FILE, lambda path: write_json(path, record))
     except OSError as unwritable:  # a full disk: the tables wait until the clip is tried again
         _log.warning("%s", unwritable)
@@ -516,6 +518,8 @@ def _digest(content: Any) -> str:
 
 
 def _check_writable(root: Path) -> None:
+    for folder in (root / "cache", root / manifest.FOLDER):
+        remove_dead_parts(folder)
     probe = root / "cache" / ".writable"
     write_atomically(probe, lambda part: part.write_bytes(b""))
     probe.unlink(missing_ok=True)

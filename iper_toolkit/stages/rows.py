@@ -20,9 +20,9 @@ def run(work: ClipWork) -> None:
     clip, facts, crop = work.clip, work.source_facts(), work.crop()
     fitted = FittedClip.read(work.made("fit", "fit.npz"))
     with np.load(work.made("front", "front.npz"), allow_pickle=False) as archive:
-        score = archive["score"]
+        score, is_seen = archive["score"], archive["silhouette"].any(axis=(1, 2))
     area = np.load(work.made("mask", "area.npy"), allow_pickle=False)
-    valid = fitted.valid & (area > 0) & (score > 0)
+    valid = fitted.valid & (area > 0) & is_seen
     if not valid.any():
         raise ValueError(
             f"{clip.source}: no frame shows the person with a body and a mask; check the fit "

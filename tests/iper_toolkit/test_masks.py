@@ -1,0 +1,86 @@
+"""Masks: packed, and read from the files that datasets ship."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from iper_toolkit.crop import SquareCrop
+from iper_toolkit.masks import PackedMasks, read_masks, read_npz_header
+from iper_toolkit.video import write_video
+
+SOFT = np.random.default_rng(0).integers(0, 256, (5, 24, 24), dtype=np.uint8)
+
+
+def test_packed_masks_are_exact_and_picked_alone(tmp_path: Path) -> None:
+    crop = SquareCrop(-3, 4, 24)
+    PackedMasks.write(tmp_path / "masks.npz", SOFT, crop)
+    packed = PackedMasks.read(tmp_path / "masks.npz")
+    assert len(packed) == 5
+    assert packed.crop == crop
+    assert np.array_equal(packed.at([4, 0, 4], 24), SOFT[[4, 0, 4]])
+    half = SOFT.reshape(5, 12, 2, 12, 2).mean((2, 4))
+    assert np.abs(packed.at(range(5), 12) - half).max() <= 0.5
+
+
+def test_damaged_packs_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "masks.npz"
+    PackedMasks.write(path, SOFT, SquareCrop(0, 0, 24))
+    path.write_bytes(path.read_bytes()[:-60])
+    with pytest.raises(ValueError, match=r"masks\.npz is damaged"):
+        PackedMasks.read(path)
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_npz_masks_come_frame_by_frame(tmp_path: Path, compressed: bool) -> None:
+    save = np.savez_compressed if compressed else np.savez
+    save(tmp_path / "m.npz", masks=SOFT, synthetic=np.array(True))
+    assert np.array_equal(list(read_masks(tmp_path / "m.npz")), SOFT)
+    assert read_npz_header(tmp_path / "m.npz") == ((5, 24, 24), True)
+
+
+def test_bool_and_float_masks_become_grey_levels(tmp_path: Path) -> None:
+    np.savez(tmp_path / "bool.npz", masks=SOFT > 127)
+    assert np.array_equal(list(read_masks(tmp_path / "bool.npz")), (SOFT > 127) * 255)
+    np.savez(tmp_path / "float.npz", masks=SOFT.astype(np.float32) / 255)
+    assert np.array_equal(list(read_masks(tmp_path / "float.npz")), SOFT)
+    np.savez(tmp_path / "wrong.npz", masks=SOFT.astype(np.float32))
+    with pytest.raises(ValueError, match=r"must lie in 0 \.\. 1; store uint8"):
+        list(read_masks(tmp_path / "wrong.npz"))
+
+
+def test_a_grey_video_is_a_mask_file(tmp_path: Path) -> None:
+    squares = np.zeros((6, 32, 32, 3), np.uint8)
+    squares[:, 8:24, 8:24] = 255
+    write_video(tmp_path / "me_mask.mp4", squares, 25)
+    masks = list(read_masks(tmp_path / "me_mask.mp4"))
+    assert len(masks) == 6
+    assert np.abs(masks[3].astype(int) - squares[3, ..., 0]).max() < 30
+
+
+def test_other_npz_files_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "other.npz", pictures=SOFT)
+    with pytest.raises(ValueError, match="no array called masks"):
+        read_npz_header(tmp_path / "other.npz")
+    np.savez(tmp_path / "flat.npz", masks=SOFT[0])
+    with pytest.raises(ValueError, match=r"must be \(frames, height, width"):
+        list(read_masks(tmp_path / "flat.npz"))
+    np.savez(tmp_path / "names.npz", masks=np.array([["a"]]))
+    with pytest.raises(ValueError, match="must be uint8, bool or float"):
+        list(read_masks(tmp_path / "names.npz"))
+    np.savez(tmp_path / "objects.npz", masks=np.array([None, 1], dtype=object))
+    with pytest.raises(ValueError, match=r"must be uint8, bool or float|not a plain array"):
+        list(read_masks(tmp_path / "objects.npz"))
+    (tmp_path / "none.npz").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="not a whole npz"):
+        list(read_masks(tmp_path / "none.npz"))
+
+
+def test_flipped_bytes_are_found(tmp_path: Path) -> None:
+    path = tmp_path / "m.npz"
+    np.savez(path, masks=SOFT)
+    data = bytearray(path.read_bytes())
+    data[1500] ^= 255
+    path.write_bytes(bytes(data))
+    with pytest.raises(ValueError, match=r"m\.npz is damaged"):
+        list(read_masks(path))
