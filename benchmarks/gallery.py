@@ -22,7 +22,7 @@ from iper_toolkit.images import read_image
 _MOST_PICTURES = 180
 _LONGEST_SIDE = 256
 _FRAMES_A_PERSON = 3
-_MOST_CURVES = 3
+MOST_CURVES = 3
 
 _T = TypeVar("_T")
 
@@ -148,9 +148,9 @@ def driven_galleries(
 def curves(
     scores: pd.DataFrame, column: Column, methods: Sequence[str], colors: dict[str, int]
 ) -> list[Curve]:
-    """Scores along the frames of the first, the middle and the last case by name."""
+    """Scores along the frames of at most `MOST_CURVES` cases: the first, the middle and the last by name."""
     drawn = []
-    for key in _spread(sorted(scores["case"].unique()), _MOST_CURVES):
+    for key in _spread(sorted(scores["case"].unique()), MOST_CURVES):
         own = scores[scores["case"] == key].sort_values("frame")
         series = [
             Series(

@@ -37,7 +37,7 @@ _KINDS = {
 }
 _MASKS = {
     "set": "the dataset's own masks",
-    "file": "a file beside each clip",
+    "file": "masks beside each clip",
     "body": "the fitted body, widened",
 }
 
@@ -133,10 +133,11 @@ def _title(run: dict[str, Any], boards: Sequence[leaderboard.Board]) -> str:
 def _lede(board: leaderboard.Board, rows: pd.DataFrame) -> str:
     facts = board.facts
     does = {"self": "in their own motion", "cross": "in the motion of others"}[facts["kind"]]
-    drawn = "synthetic people" if facts["synthetic"] else "people"
+    drawn = "synthetic " if facts["synthetic"] else ""
+    people = count(board.num_subjects, f"{drawn}person", f"{drawn}people")
     frames = max(entry.num_frames for entry in board.entries)
     return (
-        f"{sentence_count(len(board.entries), 'method')} re-made {number(board.num_subjects)} {drawn} {does}, each from "
+        f"{sentence_count(len(board.entries), 'method')} re-made {people} {does}, each from "
         f"{count(facts['num_sources'], 'source picture')}: {count(rows['clip'].nunique(), 'clip')}, "
         f"{count(frames, 'scored frame')} of {facts['size']} \N{MULTIPLICATION SIGN} {facts['size']} pixels, under protocol "
         f"{facts['protocol']} version {facts['protocol_version']} (digest {facts['protocol_digest'][:12]})."
@@ -251,6 +252,9 @@ def _board(
         note = "The run kept no pictures of scored frames."
     elif len(galleries) < num_people:
         note += f" Shown are {len(galleries)} of {num_people} people, spread evenly by name."
+    which = "each case"
+    if board.num_cases > gallery.MOST_CURVES:
+        which = "the first, the middle and the last case by name"
     return Board(
         anchor=anchor,
         title=_KINDS[board.facts["kind"]],
@@ -259,7 +263,7 @@ def _board(
         gallery_note=note,
         galleries=tuple(galleries),
         curve_note=(
-            f"{decisive.title} on each frame of the first, the middle and the last case by name. "
+            f"{decisive.title} along the scored frames of {which}. "
             "Gaps are frames without a finite score."
         ),
         curves=tuple(gallery.curves(scores, decisive, methods, colors)),
