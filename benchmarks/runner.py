@@ -401,16 +401,23 @@ class Run:
         own = driver.params(list(case.driver_frames))
         camera = own.camera
         if case.kind == "cross":
-            feet = torch.cat(
-                [
-                    foot_height(self.body.pose(own[slice(first, first + CHUNK)]).vertices)
-                    for first in range(0, len(own), CHUNK)
-                ]
-            )
+            feet = self._feet(own)
             steady = stabilise_motion(own.to_array(), feet)[:, :3]
             camera = transfer_camera(source.camera[0], steady, steady[0], "smooth")
         shape = source.shape[:1].expand(len(own), -1)
         return BodyParams(own.body_id, camera, own.pose, shape)
+
+    def _feet(self, params: BodyParams) -> torch.Tensor:
+        """(N,) height of the lowest point, float32 rounded from float64, so that it is the same in every process."""
+        body = self.body.to(dtype=torch.float64)
+        pose, shape = params.pose.double(), params.shape.double()
+        parts = [
+            foot_height(
+                body.skin(pose[first : first + CHUNK], shape[first : first + CHUNK]).vertices
+            )
+            for first in range(0, len(params), CHUNK)
+        ]
+        return torch.cat(parts).float()
 
     def _score(
         self, task: _Task, methods: Sequence[Method], knows_person: dict[str, tuple[str, float]]

@@ -82,7 +82,9 @@ class Warp:
 
     def setup(self, setup: Setup) -> None:
         self._size = setup.size
-        self._body = setup.body
+        # Matrix products in float32 differ in the last bit from run to run (with threads and memory alignment),
+        # and a pixel in a hundred thousand with them. Rounded from float64, the same frame is the same picture.
+        self._body = setup.body.to(dtype=torch.float64)
         self._mesh = _describe_mesh(setup.body)
 
     def personalize(self, person: Person) -> None:
@@ -145,8 +147,11 @@ class Warp:
         return np.rint(blended).astype(np.uint8)
 
     def _pose(self, params: BodyParams) -> Floats:
+        exact = BodyParams(
+            params.body_id, params.camera, params.pose.double(), params.shape.double()
+        )
         with torch.inference_mode():
-            return np.asarray(self._body.pose(params).vertices, np.float32)
+            return self._body.pose(exact).vertices.float().numpy()
 
     def _inflated(self, posed: Floats, camera: Floats) -> tuple[Floats, Floats]:
         """Normals of the posed body and its inflated vertices in NDC, (V, 3) both."""
