@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 _INPAINT_RADIUS_PIXELS = 5
@@ -45,15 +46,40 @@ def _masked_median(
     images: NDArray[np.uint8], people: NDArray[np.bool_]
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Lower median of (N, H, W, 3) images where not `people` (N, H, W); and where there was none."""
-    free = (~people).sum(0)
-    plate = np.empty(images.shape[1:], np.uint8)
-    for row in range(images.shape[1]):  # a row at a time: sorting all would need a second copy
-        values = np.where(people[:, row, :, None], np.uint8(255), images[:, row])
-        # Covered pixels sort to the end; a free 255 among them is the same value.
-        ordered = np.sort(np.moveaxis(values, 0, -1), axis=-1)
-        middle = np.maximum(free[row] - 1, 0) // 2
-        plate[row] = np.take_along_axis(ordered, middle[:, None, None], axis=-1)[..., 0]
-    return plate, free == 0
+    plate = np.zeros(images.shape[1:], np.uint8)
+    never_seen = np.zeros(images.shape[1:3], np.bool_)
+    _take_medians(images, people, plate, never_seen)
+    return plate, never_seen
+
+
+@njit(cache=True, nogil=True, boundscheck=False)
+def _take_medians(
+    images: NDArray[np.uint8],
+    people: NDArray[np.bool_],
+    plate: NDArray[np.uint8],
+    never_seen: NDArray[np.bool_],
+) -> None:  # pragma: no cover - compiled
+    """Insertion sort a pixel: few values, and a quarter of the time of sorting whole arrays."""
+    count, height, width, channels = images.shape
+    ordered = np.empty((channels, count), np.uint8)
+    for row in range(height):
+        for column in range(width):
+            free = 0
+            for index in range(count):
+                if people[index, row, column]:
+                    continue
+                for channel in range(channels):
+                    value = images[index, row, column, channel]
+                    place = free
+                    while place > 0 and ordered[channel, place - 1] > value:
+                        ordered[channel, place] = ordered[channel, place - 1]
+                        place -= 1
+                    ordered[channel, place] = value
+                free += 1
+            never_seen[row, column] = free == 0
+            if free:
+                for channel in range(channels):
+                    plate[row, column, channel] = ordered[channel, (free - 1) // 2]
 
 
 def _fill(plate: NDArray[np.uint8], hole: NDArray[np.bool_]) -> NDArray[np.uint8]:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -61,7 +61,9 @@ def main() -> None:
     help="Folders of jpg frames, or one mp4 a clip.",
 )
 @click.option("--workers", type=click.IntRange(1), default=None, help="Processes.")
-def synth(root: Path, size: str, seed: int, form: str, workers: int | None) -> None:
+def synth(
+    root: Path, size: str, seed: int, form: Literal["frames", "mp4"], workers: int | None
+) -> None:
     """Write synthetic people in iPER's own layout and file formats.
 
     \b

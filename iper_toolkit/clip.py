@@ -27,6 +27,18 @@ if TYPE_CHECKING:
     from iper_toolkit.body.model import BodyParams
 
 
+def cut_and_resize(frame: NDArray[np.uint8], crop: SquareCrop, size: int) -> NDArray[np.uint8]:
+    """What a clip's picture is: (H, W, 3) frame, cut by the crop, THE resize to (size, size, 3).
+
+    The same as ``resize(crop.cut(frame), (size, size))``, without copying a crop that is inside.
+    """
+    height, width = frame.shape[:2]
+    right, bottom = crop.left + crop.side, crop.top + crop.side
+    inside = crop.left >= 0 and crop.top >= 0 and right <= width and bottom <= height
+    cut = frame[crop.top : bottom, crop.left : right] if inside else crop.cut(frame)
+    return resize(cut, (size, size))
+
+
 @dataclass(frozen=True)
 class Dataset:
     """A root that `iper prepare` has been through."""
@@ -173,7 +185,7 @@ class Clip:
     def iterate(self, indices: Sequence[int], size: int) -> Iterator[NDArray[np.uint8]]:
         """The same one by one, for ascending `indices`: memory stays small however long the clip."""
         for index in indices:
-            yield resize(self.crop.cut(self.source_frame(index)), (size, size))
+            yield cut_and_resize(self.source_frame(index), self.crop, size)
 
     def source_frame(self, index: int) -> NDArray[np.uint8]:
         """(H, W, 3) uint8 RGB, the whole frame as the source has it."""

@@ -48,6 +48,8 @@ class DatasetInfo:
     body_id: str = ""
     """Body the fits were made for, where the fit files do not say it themselves."""
     clips: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    complete: bool = True
+    """False while a synthetic dataset is being written."""
     from_file: bool = False
 
 
@@ -117,6 +119,7 @@ def read_dataset_info(root: Path) -> DatasetInfo:
         consent=str(table.get("consent", "")),
         body_id=str(table.get("body_id", "")),
         clips=clips,
+        complete=bool(table.get("complete", True)),
         from_file=True,
     )
 

@@ -157,6 +157,11 @@ def prepare(
     if workers < 1:
         raise ValueError(f"workers is {workers}; it takes at least 1.")
     info = read_dataset_info(root) if root.is_dir() else DatasetInfo(name="own")
+    if not info.complete:
+        raise ValueError(
+            f"{root / 'dataset.toml'} says that this dataset is not complete: writing it was "
+            "interrupted. Run the same iper synth command again; it goes on where it stopped."
+        )
     clips = find_clips(root, info) if root.is_dir() else []
     if not clips:
         raise NothingToPrepare(_what_to_do(root))

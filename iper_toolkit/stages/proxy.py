@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iper_toolkit.background import background_plate, grow
-from iper_toolkit.images import read_image, resize, write_image
+from iper_toolkit.clip import cut_and_resize
+from iper_toolkit.images import read_image, write_image
 from iper_toolkit.masks import PackedMasks
 from iper_toolkit.stages import ClipWork, SourceFacts, write_json
 from iper_toolkit.video import BrokenVideo, read_frames, write_video
 
-NUM_SAMPLES = 32
+NUM_SAMPLES = 24
 """Frames that the background is taken from, evenly spread."""
 
 
@@ -29,7 +30,7 @@ def run(work: ClipWork) -> None:
 
     def shrunk() -> Iterator[NDArray[np.uint8]]:
         for index, frame in enumerate(_checked_frames(work, facts)):
-            small = resize(crop.cut(frame), (size, size))
+            small = cut_and_resize(frame, crop, size)
             if index in sampled:
                 images.append(small)
                 people.append(grow(masks.at([index], size)[0]))

@@ -574,6 +574,13 @@ def test_an_empty_or_missing_root_says_what_to_do(tmp_path: Path) -> None:
     assert not (tmp_path / "nowhere").exists()
 
 
+def test_an_interrupted_synthetic_set_is_not_prepared(mini_root: MakeRoot) -> None:
+    root = mini_root(1)
+    (root / "dataset.toml").write_text('name = "s"\nsynthetic = true\ncomplete = false\n')
+    with pytest.raises(ValueError, match=r"not complete.*Run the same iper synth command again"):
+        prepare(root)
+
+
 def test_arguments_are_checked(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="index runs from 0 to 1"):
         prepare(tmp_path, shard=(2, 2))
