@@ -9,8 +9,8 @@ show that point: ``T(p) = sum_k w_k * x_k``, the barycentric mean of the face's 
 - *What a source does not see.* A surface point counts as seen where its face is in the source's face map
   and is not viewed much more obliquely than in the target. Among several sources the best view wins.
 - *What no source sees* takes the colour of its mirrored point (left for right), else of the point on the other
-  side of the same limb (front for back; not on the head), else what diffuses there over the surface, so
-  that the back of a head becomes hair.
+  side of the same limb (front for back; not on the head), else what diffuses there over the surface. The
+  scalp takes the colour of the hair that is seen.
 - *Hair and loose clothes* outside the inflated body come along from beyond the source's silhouette,
   where the source's mask says person.
 """
@@ -43,8 +43,14 @@ _THICKNESS_SMOOTHNESS = 4.0
 # Shares of the source's resolution on the surface, relative to the target's, between which a pixel turns from
 # the fallback colour to the source's texture.
 _BLURRED, _SHARP = 0.15, 0.45
+# Share of person in a source pixel, from which on its colour counts, the more the nearer to one.
+_EDGE = 0.8
 # Loose hair and clothes are looked for this far outside the inflated body, in shares of the picture's side.
 _BAND = 0.05
+# Structures beyond the body that are narrower than this are dropped.
+_GRAIN = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
+# The two ears among a body's landmark vertices.
+_EARS = slice(3, 5)
 # A body is posed this many frames at a time.
 _BATCH = 16
 
@@ -58,6 +64,8 @@ class _Mesh:
     mirrored: NDArray[np.int64]  # (V,) the vertex at (-x, y, z) in the rest pose
     opposite: NDArray[np.int64]  # (V, 8) vertices on the other side of the same limb, nearest first
     head: NDArray[np.bool_]  # (V,)
+    scalp: NDArray[np.bool_]  # (V,) the head above the ears, without the face
+    crown: NDArray[np.bool_]  # (V,) the upper half of the scalp, where hair is seen from the front
     facial: NDArray[np.bool_]  # (V,) the face proper: its colours stay there
 
 
@@ -142,6 +150,9 @@ class Warp:
             float(camera[0]),
             *self._stacked.arrays,
         )
+        # What clings to the edge in single pixels is noise of the mask, not hair.
+        person = ((face >= 0) | (beyond > 0)).astype(np.uint8)
+        beyond[cv2.morphologyEx(person, cv2.MORPH_OPEN, _GRAIN) == 0] = 0
         alpha = np.maximum(coverage, beyond)[..., None]
         blended = picture * alpha + self._background * (1 - alpha)
         return np.rint(blended).astype(np.uint8)
@@ -207,7 +218,11 @@ def _describe_mesh(body: Body) -> _Mesh:
     if body.surface is not None:
         head[faces[(body.surface.part == PARTS.index("head")).numpy()]] = True
         facial[faces[body.surface.front_face.numpy()]] = True
-    return _Mesh(faces, neighbours, mirrored, opposite, head, facial)
+    height = template[:, 1]
+    ears = height[list(body.landmark_vertices[_EARS])].max(initial=-np.inf)
+    scalp = head & ~facial & (height > ears)
+    crown = scalp & (height > (ears + height[scalp].max(initial=ears)) / 2)
+    return _Mesh(faces, neighbours, mirrored, opposite, head, scalp, crown, facial)
 
 
 @njit(cache=True, nogil=True)
@@ -312,22 +327,23 @@ def spread(
 
 def paint_vertices(views: list[_View], mesh: _Mesh) -> Floats:
     """(V, 3) a colour for every vertex, 0 .. 255: seen, else mirrored, else opposite, else diffused."""
-    total = np.zeros((len(mesh.head), 3), np.float32)
-    weight = np.zeros(len(mesh.head), np.float32)
-    for view in views:
-        blurred = cv2.blur(view.picture, (3, 3)).astype(np.float32)
-        solid = cv2.erode(view.mask, np.ones((5, 5), np.uint8)).astype(np.float32)
-        inside = _look_up(solid, view.xy[None])[0]
-        facing = np.clip(-view.normals[:, 2], 0, 1)
-        own = view.seen * facing**2 * (inside > 200)
-        own[facing < 0.1] = 0
-        total += own[:, None] * np.stack(
-            [_look_up(np.ascontiguousarray(blurred[..., k]), view.xy[None])[0] for k in range(3)],
-            -1,
-        )
-        weight += own
-    known = weight > 0.01
-    colours = np.where(known[:, None], total / np.maximum(weight, 1e-6)[:, None], 0)
+    colours = np.zeros((len(mesh.head), 3), np.float32)
+    known = np.zeros(len(mesh.head), bool)
+    # Well inside the mask first; fingers have nothing there, and take what is nearer to its edge.
+    for margin in (5, 3, 1):
+        total, weight = np.zeros_like(colours), np.zeros(len(known), np.float32)
+        for view in views:
+            inner = cv2.erode(view.mask, np.ones((margin, margin), np.uint8)).astype(np.float32)
+            facing = -view.normals[:, 2]
+            inside = (_look_up(inner, view.xy[None])[0] > 200) & (facing > 0.1)
+            own = np.where(inside, view.seen * facing**2, 0)
+            blurred = cv2.blur(view.picture, (3, 3) if margin > 1 else (1, 1)).astype(np.float32)
+            planes = [np.ascontiguousarray(blurred[..., k]) for k in range(3)]
+            total += own[:, None] * np.stack([_look_up(p, view.xy[None])[0] for p in planes], -1)
+            weight += own
+        new = ~known & (weight > 0.01)
+        colours[new] = total[new] / weight[new, None]
+        known |= new
     filled, has = colours.copy(), known.copy()
     from_twin = ~known & known[mesh.mirrored]
     filled[from_twin], has[from_twin] = colours[mesh.mirrored[from_twin]], True
@@ -335,6 +351,11 @@ def paint_vertices(views: list[_View], mesh: _Mesh) -> Floats:
         other = mesh.opposite[:, k]
         usable = ~known & ~from_twin & ~mesh.head & ~mesh.head[other] & known[other]
         filled[usable], has[usable] = colours[other[usable]], True
+    # Hair: what is seen of it at the front covers the scalp. Where none is seen, skin does.
+    unseen_scalp = mesh.scalp & ~known & ~from_twin
+    seen_scalp = mesh.crown & known
+    if seen_scalp.any():
+        filled[unseen_scalp], has[unseen_scalp] = np.median(colours[seen_scalp], axis=0), True
     # The face proper must not diffuse around the head.
     anchors = has & ~(mesh.facial & ~known)
     hair = np.where(mesh.facial, 0, anchors).astype(np.float32)
@@ -428,7 +449,8 @@ def _paint(
                 sharpness = visible * min(max(source_facing, 0.0) / facing, 1.0)
                 if sharpness <= 0:
                     continue
-                sharpness *= _bilinear_mask(masks[source], x, y)
+                # A pixel on the edge of the mask is half scene: its colour is not the person's.
+                sharpness *= max((_bilinear_mask(masks[source], x, y) - _EDGE) / (1 - _EDGE), 0.0)
                 if sharpness <= 0:
                     continue
                 _bilinear(pictures[source], x, y, sample)
@@ -487,7 +509,9 @@ def _paint(
                         there = 0.0
                 if there <= best:
                     continue
-                x, y = x + step_x, y + step_y
+                # The colour comes from a pixel further in, which is all person.
+                inward = max(reach - 1.0, 0.0) / reach
+                x, y = x + step_x * inward, y + step_y * inward
                 best = there
                 _bilinear(pictures[source], x, y, sample)
                 picture[row, column] = sample
