@@ -63,7 +63,7 @@ class Top:
 
 @dataclass(frozen=True)
 class Bottom:
-    """Trousers or a skirt: `hem` is the height where it ends, `flare` widens it downwards."""
+    """Trousers or a skirt, from `waist` down to `hem` (heights); `flare` widens it downwards."""
 
     fabric: Fabric
     skirt: bool
@@ -71,6 +71,7 @@ class Bottom:
     looseness: float = 0.6
     flare: float = 0.3
     belt: bool = False
+    waist: float = _WAIST + 0.01
 
 
 @dataclass(frozen=True)
@@ -205,7 +206,8 @@ def _joggers(random: np.random.Generator) -> Bottom:
 def _leggings(random: np.random.Generator) -> Bottom:
     fabric = sample_fabric(random, BOTTOM_PALETTES, ("solid", "side-stripe"), folds=0.35)
     hem = float(random.choice([-1.05, -0.92]))
-    return Bottom(fabric, skirt=False, hem=hem, looseness=0.0, flare=0.0)
+    # They end under the skirt, where a bending waist cannot push them through it.
+    return Bottom(fabric, skirt=False, hem=hem, looseness=0.0, flare=0.0, waist=-0.22)
 
 
 def _shorts(random: np.random.Generator) -> Bottom:
@@ -321,7 +323,7 @@ def top_field(top: Top, rest: Array) -> Array:
     # Armholes and sleeves; the lats below the armpit are wider than a sleeveless armhole.
     sleeve = top.sleeve - x + np.maximum(0, _ARMPIT - y) * (1.5 if top.sleeve < _ARM_START else 8)
     front = z > 0.035
-    ring = np.hypot(rest[:, 0] / 0.083, (z - 0.035) / np.where(front, 0.100, 0.056))
+    ring = np.hypot(rest[:, 0] / 0.073, (z - 0.035) / np.where(front, 0.090, 0.054))
     depth = {"crew": 0.0, "v": 0.115, "scoop": 0.06, "high": 0.0}[top.neck]
     depth = max(depth, 0.03) if top.collar else depth
     width = {"v": 0.075, "scoop": 0.10}.get(top.neck, 0.07)
@@ -347,7 +349,7 @@ def top_field(top: Top, rest: Array) -> Array:
 def bottom_field(bottom: Bottom, rest: Array) -> Array:
     """(V, 3) rest positions -> (V,) metres inside the garment."""
     y = rest[:, 1]
-    field = np.minimum(_WAIST + 0.01 - y, y - bottom.hem)
+    field = np.minimum(bottom.waist - y, y - bottom.hem)
     return np.where(_is_arm(rest), -1, field).astype(np.float32)
 
 
@@ -441,6 +443,8 @@ def _sew_top(top: Top, tights: SkinnedMesh, layer: int, tucked: bool) -> list[Pi
     if top.sleeve > 0.55:  # cuffs
         sleeve = np.where(x > top.sleeve - 0.03, base + 0.003, sleeve)
     offset = (1 - arm) * body + arm * sleeve
+    if tucked:
+        offset = offset * np.clip((y - top.hem) / 0.08, 0.35, 1)
     pushed = tights.vertices + _soft_normals(tights) * offset[:, None]
 
     # Below the chest, cloth hangs instead of following the body inward.
@@ -572,7 +576,8 @@ def _sew_skirt(bottom: Bottom, skirt: SkinnedMesh) -> Piece:
     grow += 0.055 * bottom.flare * np.clip(down * 2, 0, 1) * wave
     offset = np.zeros_like(skirt.vertices)
     offset[:, [0, 2]] = plan * grow[:, None]
-    offset += normals(skirt.vertices, skirt.faces) * 0.006
+    # The waistband lies over a tucked top.
+    offset += normals(skirt.vertices, skirt.faces) * 0.011
     # Cloth between the legs moves with both of them.
     weights = smoothed(skirt.weights, skirt.faces, 10)
     weights /= weights.sum(1, keepdims=True)

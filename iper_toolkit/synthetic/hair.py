@@ -107,9 +107,13 @@ def hairline_field(hair: Hair, rest: Array, head_weight: Array) -> Array:
     line = forehead * front + (1 - front) * behind
     sideburn = np.clip(1 - np.abs(x - 0.066) / 0.012, 0, 1) * (z > 0.08) * (z < 0.122)
     field = y - (line - 0.012 * sideburn)
-    ear = (x > 0.0695) & (y < 0.416) & (y > 0.355) & (z > 0.058) & (z < 0.108)
-    field = np.where(ear, -0.02, field)
+    field = np.where(_is_ear(rest), -0.02, field)
     return np.where(head_weight > 0.6, field, -1).astype(np.float32)
+
+
+def _is_ear(rest: Array) -> NDArray[np.bool_]:
+    x, y, z = np.abs(rest[:, 0]), rest[:, 1], rest[:, 2]
+    return (x > 0.0695) & (y < 0.416) & (y > 0.355) & (z > 0.058) & (z < 0.108)
 
 
 def grow_hair(hair: Hair, body: SkinnedMesh) -> SkinnedMesh:
@@ -144,7 +148,7 @@ def _cap(hair: Hair, body: SkinnedMesh) -> SkinnedMesh:
     edge = np.clip(field / 0.058, 0.05, 1) ** 0.8
     thickness = hair.thickness * edge
     if hair.curl > 0:
-        thickness = thickness * (1 + 0.22 * hair.curl * _noise(rest, hair.seed + 1, 0.028))
+        thickness = thickness * (1 + 0.10 * hair.curl * _noise(rest, hair.seed + 1, 0.05))
         # A round head of hair: fuller above and behind.
         thickness *= 1 + 0.25 * hair.curl * np.clip((rest[:, 1] - 0.40) / 0.1, -0.6, 1)
     else:
@@ -164,8 +168,11 @@ def _curtain(hair: Hair, end: float, body: SkinnedMesh) -> SkinnedMesh:
     """Hanging hair: a sheet from the crown around the back of the head down to `end`."""
     rows, columns = 34, 61
     height = np.linspace(0.492, end - 0.015, rows)
+    # It frames the face and then falls behind the shoulders.
     half_angle = np.interp(
-        height, [0.0, 0.22, 0.30, 0.36, 0.44, 0.50], [1.05, 1.25, 1.9, 2.02, 1.9, 1.5]
+        height,
+        [0.0, 0.20, 0.25, 0.30, 0.36, 0.44, 0.50],
+        [0.75, 0.80, 1.05, 1.85, 2.02, 1.9, 1.5],
     )
     around = np.linspace(-1, 1, columns)[None] * half_angle[:, None]  # 0 is the back
     up = np.clip((height - _SKULL[1]) / _CROWN, 0, 0.98)
@@ -256,11 +263,12 @@ def _tube(hair: Hair, body: SkinnedMesh, path_and_radii: tuple[Array, Array]) ->
 
 def _pushed_out(points: Array, body: SkinnedMesh, distance: Array) -> Array:
     """Points (V, 3) on the mean shape moved until they lie `distance` (V,) outside the body."""
-    outward = normals(body.rest, body.faces)
-    tree = cKDTree(body.rest)
+    smooth = ~_is_ear(body.rest)  # hair hangs over the ears, it does not trace them
+    outward = normals(body.rest, body.faces)[smooth]
+    tree = cKDTree(body.rest[smooth])
     for _ in range(4):
-        _, index = tree.query(points, k=6)
-        height = ((points[:, None] - body.rest[index]) * outward[index]).sum(-1).mean(1)
+        _, index = tree.query(points, k=24)
+        height = ((points[:, None] - body.rest[smooth][index]) * outward[index]).sum(-1).mean(1)
         push = outward[index].mean(1)
         push /= np.maximum(np.linalg.norm(push, axis=1, keepdims=True), 0.3)
         points = points + push * np.maximum(distance - height, 0)[:, None]

@@ -153,7 +153,12 @@ def _cloth_coordinates(
         centre = 0.11 + 0.01 * (-y - 0.33)
         return (atan2((abs(x) - centre), z - 0.03) * 0.085 + 0.3) * side, y
     # A torso is flatter than a circle; measured so, its patterns keep their width at the spine.
-    return atan2(x / 0.155, (z - 0.055) / 0.105) * 0.135, y
+    u = atan2(x / 0.155, (z - 0.055) / 0.105) * 0.135
+    if y > 0.11:
+        # Over the shoulders it runs straight to a seam on the ridge.
+        t = _step(0.11, 0.17, y)
+        u = u * (1 - t) + (x if z > 0.055 else side * 0.424 - x) * t
+    return u, y
 
 
 @njit(cache=True, fastmath=True)
@@ -563,8 +568,8 @@ def skin_colour(
             blue = blue * (1 - k) + 0.6 * material[HAIR_COLOUR + 2] * k
     # Single hairs reach beyond the hairline, so that it has no edge.
     if hairline > -0.02:
-        strands = 0.011 * noise(x * 420, y * 120, z * 300)
-        k = 0.92 * _step(-0.012, 0.004, hairline + strands)
+        strands = 0.006 * noise(x * 420, y * 90, z * 300)
+        k = 0.92 * _step(-0.010, 0.005, hairline + strands)
         red = red * (1 - k) + material[HAIR_COLOUR] * k
         green = green * (1 - k) + material[HAIR_COLOUR + 1] * k
         blue = blue * (1 - k) + material[HAIR_COLOUR + 2] * k

@@ -14,10 +14,12 @@ from iper_toolkit.body import load_body
 from iper_toolkit.body.layers import Layer, load_layers
 from iper_toolkit.body.model import Body
 from iper_toolkit.body.parts import DETAILS
+from iper_toolkit.body.skinning import Skeleton as PosedSkeleton
 from iper_toolkit.body.skinning import SkinnedPoints, deform
 from iper_toolkit.synthetic.clothes import (
     SOLE_THICKNESS,
     Outfit,
+    Piece,
     dress,
     hidden_body,
     sample_outfits,
@@ -65,8 +67,11 @@ class DressedPerson:
     materials: Materials
     skeleton: Skeleton
     shape: Array  # (10,)
+    skirt: NDArray[np.int64]  # vertices of a skirt's front, which lies over raised thighs
     bending: Array  # (V, 23) how much the bend of joints 1..23 creases the cloth at a vertex
 
+
+_THIGH_RADIUS = 0.112  # metres, cloth included
 
 SKIN_TONES: tuple[Colour, ...] = (
     (0.93, 0.78, 0.69),
@@ -162,7 +167,10 @@ def dress_person(identity: Identity, outfit: Outfit) -> DressedPerson:
     skirt = SkinnedMesh.of(layers["skirt"], layers["skirt"].faces, shape)
     pieces = dress(outfit, tights, skirt)
     visible_skin = keep_faces(skin, ~hidden_body(outfit, skin.rest, skin.faces))
-    hair = grow_hair(identity.hair, skin)
+    style = identity.hair
+    if style.fall is not None and any(top.hood for top in outfit.tops):
+        style = replace(style, fall=max(style.fall, 0.25))  # long hair is tucked into the hood
+    hair = grow_hair(style, skin)
 
     meshes: list[SkinnedMesh] = []
     rows: list[NDArray[np.int32]] = []
@@ -198,6 +206,7 @@ def dress_person(identity: Identity, outfit: Outfit) -> DressedPerson:
         materials=np.stack(materials),
         skeleton=Skeleton(joints.astype(np.float64), sole),
         shape=shape,
+        skirt=_skirt_front(mesh, np.concatenate(rows), pieces),
         bending=_bending(mesh, body.joint_template.numpy()),
     )
 
@@ -254,5 +263,40 @@ def pose_person(person: DressedPerson, motion: Motion) -> Array:
         torch.from_numpy(mesh.weights),
     )
     posed = deform(points, shape[:, :0], skeleton)
+    if len(person.skirt):
+        _lay_over_thighs(posed, person, skeleton)
     shift = torch.from_numpy(motion.pelvis) - skeleton.joints[:, 0]
     return (posed + shift[:, None]).numpy()
+
+
+def _skirt_front(
+    mesh: SkinnedMesh, rows: NDArray[np.int32], pieces: list[Piece]
+) -> NDArray[np.int64]:
+    """Vertices of the front half of the skirt, if one is worn."""
+    skirts = [2 + number for number, piece in enumerate(pieces) if piece.kind == "skirt"]
+    used = np.unique(mesh.faces[np.isin(rows, skirts)])
+    return used[mesh.rest[used, 2] > -0.01].astype(np.int64)
+
+
+def _lay_over_thighs(posed: torch.Tensor, person: DressedPerson, skeleton: PosedSkeleton) -> None:
+    """Push the skirt's front in `posed` (T, V, 3) up onto thighs that came through it, in place."""
+    cloth = posed[:, person.skirt]
+    for hip, knee in ((1, 4), (2, 5)):
+        start, end = skeleton.joints[:, hip], skeleton.joints[:, knee]
+        length = torch.linalg.vector_norm(end - start, dim=-1)
+        along = (end - start) / length[:, None]
+        front = skeleton.transforms[:, hip, :, 2]
+        front = front - (front * along).sum(-1, keepdim=True) * along
+        front = front / torch.linalg.vector_norm(front, dim=-1, keepdim=True)
+        side = torch.linalg.cross(along, front, dim=-1)
+        place = cloth - start[:, None]
+        down = torch.einsum("tvc,tc->tv", place, along) / length[:, None]
+        across = torch.einsum("tvc,tc->tv", place, side)
+        height = torch.einsum("tvc,tc->tv", place, front)
+        radius = _THIGH_RADIUS - 0.022 * down.clamp(0, 1)
+        needed = radius * (1 - (across / (1.35 * radius)) ** 2)
+        # Where the thigh begins and past the knee the cloth is free.
+        ends = ((down + 0.12) / 0.15).clamp(0, 1) * ((1.2 - down) / 0.15).clamp(0, 1)
+        lift = (needed - height).clamp(min=0) * ends * (needed > 0)
+        cloth = cloth + lift[..., None] * front[:, None]
+    posed[:, person.skirt] = cloth

@@ -92,9 +92,6 @@ def _sphere(count: int) -> NDArray[np.float64]:
     return np.stack([np.cos(angle) * flat, height, np.sin(angle) * flat], 1)
 
 
-_OCCLUSION_DIRECTIONS = _sphere(14)
-
-
 def _view(direction: NDArray[np.float64]) -> NDArray[np.float64]:
     """(3, 3) rows: right, down, and away from a viewer in `direction`; right-handed."""
     away = -direction / np.linalg.norm(direction)
@@ -102,6 +99,9 @@ def _view(direction: NDArray[np.float64]) -> NDArray[np.float64]:
     right = np.cross(away, up)
     right /= np.linalg.norm(right)
     return np.stack([right, np.cross(away, right), away])
+
+
+_OCCLUSION_VIEWS = [_view(direction).astype(np.float32) for direction in _sphere(14)]
 
 
 def draw_person(
@@ -197,13 +197,13 @@ def _ambient_openness(
     face = np.empty((_OCCLUSION_SIZE, _OCCLUSION_SIZE), np.int32)
     barycentric = np.empty((_OCCLUSION_SIZE, _OCCLUSION_SIZE, 3), np.float32)
     depth = np.empty((_OCCLUSION_SIZE, _OCCLUSION_SIZE), np.float32)
-    for direction in _OCCLUSION_DIRECTIONS:
-        view = _view(direction).astype(np.float32)
+    for view in _OCCLUSION_VIEWS:
+        direction = -view[2]
         lit = centred @ view.T
         lit[:, :2] /= reach
         rasterize_array(lit, faces, _OCCLUSION_SIZE, face, barycentric, depth)
         _gather_openness(
-            lit, normal, direction.astype(np.float32), depth, total, weight,
+            lit, normal, direction, depth, total, weight,
             0 if direction[1] > -0.1 else 1,
         )  # fmt: skip
     return total / np.maximum(weight, 1e-3)
@@ -333,9 +333,9 @@ def _shade_pixels(
             elif kind == HAIR:
                 strand = wa * traits[a, 5] + wb * traits[b, 5] + wc * traits[c, 5]
                 bright, tilt = hair_strands(material, x, y, z, strand)
-                red = (material[FIRST] + 0.004) * bright
-                green = (material[FIRST + 1] + 0.004) * bright
-                blue = (material[FIRST + 2] + 0.004) * bright
+                red = (material[FIRST] + 0.007) * bright
+                green = (material[FIRST + 1] + 0.006) * bright
+                blue = (material[FIRST + 2] + 0.006) * bright
                 # Strands tilt the normal sideways, across the way they fall.
                 sx, sy, sz = (
                     ny * head_up[2] - nz * head_up[1],

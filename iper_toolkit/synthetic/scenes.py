@@ -105,7 +105,10 @@ class _Canvas:
     def colour(self, low: float, high: float, chroma: float) -> NDArray[np.float64]:
         """A muted colour of brightness low..high."""
         base = self.random.uniform(low, high)
-        return np.clip(base + self.random.uniform(-chroma, chroma, 3), 0.02, 0.98)
+        # Warm and cool more often than pink and green: two axes, the first one longer.
+        warm, green = chroma * self.random.uniform(-0.7, 1.0), chroma * self.random.normal(0, 0.15)
+        shift = np.array([warm - green, 0.25 * warm + green, -warm - green])
+        return np.clip(base + shift, 0.02, 0.98)
 
     def box(self, left: float, top: float, right: float, bottom: float) -> tuple[slice, slice]:
         """Slices of a rectangle given in shares of the frame."""

@@ -5,7 +5,9 @@ import hashlib
 import io
 import pickle
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -188,30 +190,41 @@ def test_same_seed_same_bytes_with_any_number_of_workers(root: Path, tmp_path: P
     assert digests(tmp_path / "again") == digests(root)
 
 
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A set of two people that is drawn in a second, under the name "tiny"."""
+    size = synthetic_dataset.Size(2, (1,), 4, 2.0, 64, instants=1, other_person_every=2)
+    monkeypatch.setitem(synthetic_dataset.SIZES, "tiny", size)
+    synthetic_dataset._person.cache_clear()
+    yield
+    synthetic_dataset._person.cache_clear()
+
+
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize("stop", ["write_masks", "write_fit", "write_frames", "write_jpeg", "move"])
 def test_an_interrupted_run_continues(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped in the middle of an outfit: nothing half-written is believed, the end is the same."""
+    write_dataset(tmp_path / "undisturbed", size="tiny", seed=7)
     target = tmp_path / "set"
-    real = synthetic_dataset.write_fit
+    real = getattr(synthetic_dataset, stop)
     calls = 0
 
-    def failing(*arguments: object) -> None:
+    def failing(*arguments: Any) -> None:
         nonlocal calls
         calls += 1
         if calls == 3:
             raise KeyboardInterrupt
-        real(*arguments)  # type: ignore[arg-type]
+        real(*arguments)
 
-    monkeypatch.setattr(synthetic_dataset, "write_fit", failing)
+    monkeypatch.setattr(synthetic_dataset, stop, failing)
     with pytest.raises(KeyboardInterrupt):
         write_dataset(target, size="tiny", seed=7)
     assert tomllib.loads((target / "dataset.toml").read_text())["complete"] is False
-    finished = digests(target)
-    assert finished
-    monkeypatch.setattr(synthetic_dataset, "write_fit", real)
+    monkeypatch.setattr(synthetic_dataset, stop, real)
     write_dataset(target, size="tiny", seed=7)
-    assert digests(target) == digests(root)
+    assert digests(target) == digests(tmp_path / "undisturbed")
 
 
 def test_a_finished_set_is_not_drawn_again(root: Path) -> None:
@@ -255,16 +268,9 @@ def test_a_real_root_is_never_written_to(tmp_path: Path) -> None:
         write_dataset(own, size="tiny", seed=0)
 
 
-def test_training_seeds_split_people_and_mp4_is_marked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    few = synthetic_dataset.Size(2, (1,), 4, 2.0, 64, instants=0, other_person_every=2)
-    monkeypatch.setitem(synthetic_dataset.SIZES, "tiny", few)
-    synthetic_dataset._person.cache_clear()
-    try:
-        write_dataset(tmp_path / "set", size="tiny", seed=1000, frame_format="mp4")
-    finally:
-        synthetic_dataset._person.cache_clear()
+@pytest.mark.usefixtures("few")
+def test_training_seeds_split_people_and_mp4_is_marked(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "set", size="tiny", seed=1000, frame_format="mp4")
     root = tmp_path / "set"
     assert (root / "train.txt").read_text().split() == ["001/1/1", "001/1/2"]
     assert (root / "val.txt").read_text().split() == ["002/1/1", "002/1/2"]
