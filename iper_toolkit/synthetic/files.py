@@ -1,5 +1,6 @@
 """Writing iPER's official file formats so that every file says that it is synthetic."""
 
+import errno
 import os
 import pickle
 import shutil
@@ -15,6 +16,7 @@ from iper_toolkit.video import write_video
 
 MARK = "synthetic: drawn by iper-toolkit, shows no real person, CC0-1.0"
 _JPEG_QUALITY = 93
+_MOVE_ATTEMPTS = 5
 
 
 def write_jpeg(path: Path, image: NDArray[np.uint8]) -> None:
@@ -63,8 +65,20 @@ def write_masks(path: Path, masks: NDArray[np.uint8]) -> None:
 
 
 def move(part: Path, place: Path) -> None:
-    """Move a finished file or folder into place, over what an interrupted run left there."""
+    """Move a finished file or folder into place, over what an interrupted run left there.
+
+    A worker that outlived its killed parent may put the same bytes there at the same moment: then
+    the folder is cleared and moved again.
+    """
     place.parent.mkdir(parents=True, exist_ok=True)
-    if place.is_dir():
-        shutil.rmtree(place)
-    os.replace(part, place)
+    for attempt in range(_MOVE_ATTEMPTS):
+        if place.is_dir():
+            shutil.rmtree(place, ignore_errors=True)
+        try:
+            os.replace(part, place)
+        except OSError as error:
+            taken = error.errno in (errno.ENOTEMPTY, errno.EEXIST)
+            if not taken or attempt == _MOVE_ATTEMPTS - 1:
+                raise
+        else:
+            return
