@@ -214,8 +214,8 @@ def _run(
     from benchmarks import leaderboard as boards
     from benchmarks.methods import BUILT_IN
     from benchmarks.metrics import METRICS
+    from benchmarks.planning import Settings, default_kind
     from benchmarks.results import read_rows
-    from benchmarks.runner import Settings, default_kind
     from benchmarks.workers import RunDescription, run_described
     from iper_toolkit.cli import parse_shard
     from iper_toolkit.clip import Dataset

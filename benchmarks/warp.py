@@ -150,9 +150,10 @@ class Warp:
             float(camera[0]),
             *self._stacked.arrays,
         )
-        # What clings to the edge in single pixels is noise of the mask, not hair.
+        # What clings to the edge in single pixels, or floats freely, is noise of mask and fit, not hair.
         person = ((face >= 0) | (beyond > 0)).astype(np.uint8)
-        beyond[cv2.morphologyEx(person, cv2.MORPH_OPEN, _GRAIN) == 0] = 0
+        _, piece = cv2.connectedComponents(cv2.morphologyEx(person, cv2.MORPH_OPEN, _GRAIN))
+        beyond[~np.isin(piece, np.unique(piece[(face >= 0) & (piece > 0)]))] = 0
         alpha = np.maximum(coverage, beyond)[..., None]
         blended = picture * alpha + self._background * (1 - alpha)
         return np.rint(blended).astype(np.uint8)

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.case_reader import Keep
 from benchmarks.methods import load_method
-from benchmarks.runner import Keep, Outcome, Run, Settings, run_all
+from benchmarks.planning import Settings
+from benchmarks.runner import Outcome, Run, run_all
 from iper_toolkit.body import load_body
 from iper_toolkit.clip import Dataset
 from iper_toolkit.protocols import load_protocol, protocol_of

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.leaderboard import build_boards
+from benchmarks.planning import Settings
 from benchmarks.results import read_rows
-from benchmarks.runner import Settings
 from benchmarks.workers import RunDescription, run_described
 from iper_toolkit.prepare import prepare
 from iper_toolkit.synthetic.dataset import write_dataset

@@ -1,0 +1,149 @@
+"""From a case of the tables to work that can be drawn: source frames, bodies in motion, frames to score."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.methods import Motion, Person
+from benchmarks.planning import PreparedClip, PreparedDataset, Settings
+from iper_toolkit.body import Body, BodyMismatch, BodyParams
+from iper_toolkit.camera import transfer_camera
+from iper_toolkit.grounding import foot_height, stabilise_motion
+from iper_toolkit.protocols import ImitationCase
+
+Keep = Literal["some", "all", "none"]
+
+# Pictures of a case that are kept unless all or none are wanted.
+KEPT_PICTURES = 8
+# A body is posed this many frames at a time.
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Task:
+    """One case, read and ready to be drawn."""
+
+    case: ImitationCase
+    clip: PreparedClip
+    driver: PreparedClip
+    person: Person
+    motion: Motion
+    frames: tuple[int, ...]  # the driver's frame number of each drawn picture
+    scored: NDArray[np.bool_]  # which of them are scored
+    kept: frozenset[int]  # positions whose pictures are kept
+
+
+class CaseReader:
+    """Reads the cases of one run. Errors of files and tables pass through; `BodyMismatch` ends a run."""
+
+    def __init__(
+        self, dataset: PreparedDataset, settings: Settings, body: Body, keep: Keep
+    ) -> None:
+        self._dataset, self._settings = dataset, settings
+        self._body, self._keep = body, keep
+
+    def read_person(self, case: ImitationCase) -> Person:
+        clip = self._clip(case.clip)
+        sources = list(case.source_frames)
+        size = self._settings.size
+        case.clipped(clip.num_frames, 2**31 - 1)  # says so if a source frame is missing
+        return Person(
+            clip=case.clip,
+            frames=case.source_frames,
+            pictures=clip.frames(sources, size),
+            masks=clip.masks(sources, size),
+            params=clip.params(sources),
+            background=clip.background(size),
+        )
+
+    def _clip(self, clip_id: str) -> PreparedClip:
+        clip = self._dataset.clip(clip_id)
+        if clip.body_id != self._body.id:
+            raise BodyMismatch(
+                f"Clip {clip_id} was fitted with body {clip.body_id!r}, and this run poses {self._body.id!r}. "
+                "Name the file of that body with --body."
+            )
+        return clip
+
+    def read_task(self, case: ImitationCase, person: Person) -> Task:
+        clip, driver = self._clip(case.clip), self._clip(case.driver)
+        case = case.clipped(clip.num_frames, driver.num_frames)
+        frames = case.driver_frames
+        if not frames:
+            raise ValueError(f"no frame is left to draw: {case.note}")
+        valid = driver.valid[frames.start : frames.stop]
+        scored = valid.copy() if case.kind == "self" else np.zeros(len(frames), bool)
+        if lost := int((~valid).sum()):
+            note = f"{lost} frames of {case.driver} have no valid fit and are not scored"
+            case = dataclasses.replace(case, note="; ".join(filter(None, [case.note, note])))
+        if case.kind == "self" and self._settings.targets == "unseen":
+            scored[[f - frames.start for f in case.source_frames if f in frames]] = False
+        wanted = np.flatnonzero(scored) if case.kind == "self" else np.arange(len(frames))
+        drawn = np.arange(len(frames))
+        if 0 < self._settings.max_frames < len(wanted):
+            drawn = wanted[_spread(len(wanted), self._settings.max_frames)]
+        kept = {
+            "all": drawn,
+            "none": drawn[:0],
+            "some": drawn[_spread(len(drawn), KEPT_PICTURES)],
+        }[self._keep]
+        bodies = self._motion_bodies(case, person.params, driver)
+        own = driver.params(list(frames))
+        motion = Motion(
+            case=case.key,
+            kind=case.kind,
+            params=bodies[drawn.tolist()],
+            driver=own[drawn.tolist()],
+            positions=tuple(drawn.tolist()),
+            case_length=len(frames),
+        )
+        return Task(
+            case=case,
+            clip=clip,
+            driver=driver,
+            person=person,
+            motion=motion,
+            frames=tuple((drawn + frames.start).tolist()),
+            scored=scored[drawn],
+            kept=frozenset(kept.tolist()),
+        )
+
+    def _motion_bodies(
+        self, case: ImitationCase, source: BodyParams, driver: PreparedClip
+    ) -> BodyParams:
+        """The bodies to draw: the driver's poses with the person's shape.
+
+        Self-imitation takes the driver's camera ("copy"), because the truth is seen with it. Cross-imitation
+        stands the person where their source picture has them and keeps the feet on the ground ("smooth").
+        """
+        own = driver.params(list(case.driver_frames))
+        camera = own.camera
+        if case.kind == "cross":
+            feet = self._feet(own)
+            steady = stabilise_motion(own.to_array(), feet)[:, :3]
+            camera = transfer_camera(source.camera[0], steady, steady[0], "smooth")
+        shape = source.shape[:1].expand(len(own), -1)
+        return BodyParams(own.body_id, camera, own.pose, shape)
+
+    def _feet(self, params: BodyParams) -> torch.Tensor:
+        """(N,) height of the lowest point, float32 rounded from float64, so that it is the same in every process."""
+        body = self._body.to(dtype=torch.float64)
+        pose, shape = params.pose.double(), params.shape.double()
+        parts = [
+            foot_height(
+                body.skin(pose[first : first + _BATCH], shape[first : first + _BATCH]).vertices
+            )
+            for first in range(0, len(params), _BATCH)
+        ]
+        return torch.cat(parts).float()
+
+
+def _spread(available: int, wanted: int) -> NDArray[np.int64]:
+    """At most `wanted` indices, spread evenly from the first to the last of `available`."""
+    if available <= wanted:
+        return np.arange(available)
+    return np.unique(np.rint(np.linspace(0, available - 1, wanted)).astype(np.int64))

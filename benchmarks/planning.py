@@ -1,0 +1,142 @@
+"""What a run is about: its settings, and which cases of a protocol it does."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.metrics import METRICS
+from iper_toolkit.body import BodyParams
+from iper_toolkit.protocols import ImitationCase, Kind
+from iper_toolkit.protocols import Protocol as CaseTables
+
+Targets = Literal["unseen", "official"]
+
+
+class PreparedClip(Protocol):
+    """What the runner needs of `iper_toolkit.clip.Clip`."""
+
+    @property
+    def subject(self) -> str: ...
+    @property
+    def num_frames(self) -> int: ...
+    @property
+    def body_id(self) -> str: ...
+    @property
+    def mask_source(self) -> str: ...
+    @property
+    def valid(self) -> NDArray[np.bool_]: ...
+    def frames(self, indices: Sequence[int], size: int) -> NDArray[np.uint8]: ...
+    def masks(self, indices: Sequence[int], size: int) -> NDArray[np.uint8]: ...
+    def params(self, indices: Sequence[int] | None = None) -> BodyParams: ...
+    def background(self, size: int) -> NDArray[np.uint8]: ...
+
+
+class PreparedDataset(Protocol):
+    """What the runner needs of `iper_toolkit.clip.Dataset`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def digest(self) -> str: ...
+    @property
+    def synthetic(self) -> bool: ...
+    @property
+    def clip_ids(self) -> tuple[str, ...]: ...
+    @property
+    def failures(self) -> dict[str, str]: ...
+    def clip(self, clip_id: str) -> PreparedClip: ...
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides a score, the method aside. A run's folder holds one of these."""
+
+    kind: Kind = "self"
+    size: int = 256
+    num_sources: int = 1
+    targets: Targets = "unseen"
+    max_frames: int = 0  # scored frames a case, spread evenly over it; 0: all
+    metrics: tuple[str, ...] = tuple(METRICS)
+    subjects: tuple[str, ...] = ()  # () is everybody
+    seed: int = 0
+    task: Literal["imitation"] = "imitation"
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.metrics if name not in METRICS]
+        if unknown or not self.metrics:
+            raise ValueError(f"Unknown metrics {unknown}. Choose of: {', '.join(METRICS)}.")
+        if self.size < 16 or self.max_frames < 0 or self.num_sources < 1:
+            raise ValueError(
+                f"size {self.size}, max_frames {self.max_frames}, num_sources {self.num_sources}: they "
+                "take at least 16, 0 and 1."
+            )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cases to do, those of one person together, and the cases whose clips are not there."""
+
+    groups: tuple[tuple[ImitationCase, ...], ...]
+    missing: dict[str, str]  # case key -> why
+
+    @property
+    def cases(self) -> tuple[ImitationCase, ...]:
+        return tuple(case for group in self.groups for case in group)
+
+
+def default_kind(metrics: Sequence[str]) -> tuple[Kind, str]:
+    """What is run when nobody says, and the sentence that tells so."""
+    if all(METRICS[name].kind == "paired" for name in metrics):
+        return "self", (
+            "Self-imitation only: every chosen metric compares with a true frame, and a person driven by "
+            "another has none. `--kind all` draws cross-imitation too."
+        )
+    return "all", "Self- and cross-imitation."
+
+
+def plan_cases(
+    dataset: PreparedDataset,
+    protocol: CaseTables,
+    settings: Settings,
+    shard: tuple[int, int] = (0, 1),
+) -> Plan:
+    """The cases of one shard. A person's cases stay together, and adding cases moves none.
+
+    Raises:
+        ValueError: nothing of the protocol is in the dataset, or the shard is none.
+    """
+    index, count = shard
+    if not 0 <= index < count:
+        raise ValueError(
+            f"Shard {index}/{count} does not exist; shards are 0/{count} .. {count - 1}/{count}."
+        )
+    cases = protocol.imitation_cases(settings.kind, settings.num_sources)
+    known = set(dataset.clip_ids)
+    failures = dataset.failures
+    groups: dict[str, list[ImitationCase]] = {}
+    missing: dict[str, str] = {}
+    for case in cases:
+        lost = [clip for clip in (case.clip, case.driver) if clip not in known]
+        subject = case.clip.split("/")[0] if case.clip in lost else dataset.clip(case.clip).subject
+        if settings.subjects and subject not in settings.subjects:
+            continue
+        if lost:
+            missing[case.key] = f"clip {lost[0]}: {failures.get(lost[0], 'not in the dataset')}"
+        else:
+            groups.setdefault(case.person_key, []).append(case)
+    if not groups:
+        some = ", ".join(sorted(known)[:5])
+        raise ValueError(
+            f"No case of protocol {protocol.id!r} can be run: the dataset has {len(known)} prepared clips "
+            f"({some}), the protocol {len(cases)} cases of this kind. Wrong --protocol, --root, --kind or --subjects?"
+        )
+    mine = {
+        key: tuple(group)
+        for key, group in groups.items()
+        if int(hashlib.sha256(key.encode()).hexdigest(), 16) % count == index
+    }
+    return Plan(tuple(mine.values()), missing)

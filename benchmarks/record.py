@@ -1,0 +1,72 @@
+"""What a run says of itself: `run.json`, and a small record of each case beside its rows."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from iper_toolkit.atomic import write_atomically
+
+
+def case_paths(out: Path, method: str, case_key: str) -> tuple[Path, Path]:
+    """Where one case of one method has its rows (Parquet) and its record (JSON)."""
+    stem = out / "cases" / method / case_key
+    return stem.with_name(f"{stem.name}.parquet"), stem.with_name(f"{stem.name}.json")
+
+
+def read_run(out: Path) -> dict[str, Any]:
+    """run.json of a run's folder.
+
+    Raises:
+        FileNotFoundError: the folder is no run's.
+    """
+    path = out / "run.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{out} holds no run.json; is it the --out of `lwgan-bench run`?")
+    return read_json(path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def read_records(out: Path, method: str, case_keys: Sequence[str]) -> list[dict[str, Any]]:
+    """The records of a method's finished cases."""
+    pairs = [case_paths(out, method, key) for key in case_keys]
+    return [read_json(record) for rows, record in pairs if rows.is_file()]
+
+
+def describe_method(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Counts, speed and memory of one method, from the records of its cases."""
+    drawn = sum(one["num_drawn"] for one in records)
+    seconds = {
+        name: sum(one[name] for one in records) for name in ("seconds_draw", "seconds_personalize")
+    }
+    return {
+        "num_cases": len(records),
+        "num_failed": sum(one["status"] == "failed" for one in records),
+        "num_drawn": drawn,
+        "num_scored": sum(one["num_scored"] for one in records),
+        "seconds_a_frame": seconds["seconds_draw"] / drawn if drawn else None,
+        "seconds_personalize_a_case": (
+            seconds["seconds_personalize"] / len(records) if records else None
+        ),
+        "peak_memory_bytes": max((one["peak_memory_bytes"] for one in records), default=None),
+        "peak_device_memory_bytes": max(
+            (one["peak_device_memory_bytes"] for one in records), default=None
+        ),
+    }
+
+
+def list_failures(method: str, records: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
+    return [
+        {"method": method, "case": one["case"], "error": one["error"]}
+        for one in records
+        if one["status"] == "failed"
+    ]
