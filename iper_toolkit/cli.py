@@ -147,8 +147,10 @@ def prepare(
             f"{len(summary.unchanged)} unchanged, {len(summary.failures)} failed."
         )
         _print_failures(summary.failures)
-        if not summary.tables_written:
+        if not summary.tables_written and part[1] > 1:
             click.echo("Other shards are still at work; the last one writes the tables.")
+        elif not summary.tables_written:
+            click.echo("The tables are not written yet: mend the above and run this again.")
     sys.exit(0 if summary.ok else 1)
 
 

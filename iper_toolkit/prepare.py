@@ -233,7 +233,7 @@ def run_stages(work: ClipWork) -> Outcome:
         if work.clip.problem:
             raise ValueError(work.clip.problem)
         keys: dict[str, str] = {}
-        with _one_thread():
+        with one_thread():
             for stage in STAGES:
                 keys[stage.name] = stage_key(stage, work, stamp, keys)
                 if not is_done(stage, work, keys[stage.name]):
@@ -497,7 +497,7 @@ def _follow_parent() -> None:
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """One thread a clip: clips are what runs in parallel, and sums in another order differ."""
     import cv2
     import torch

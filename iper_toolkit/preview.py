@@ -13,6 +13,7 @@ from iper_toolkit.body.model import Body, load_body
 from iper_toolkit.camera import project
 from iper_toolkit.clip import Clip
 from iper_toolkit.images import write_image
+from iper_toolkit.prepare import one_thread
 from iper_toolkit.raster import rasterize
 from iper_toolkit.raster.shading import draw_overlay, part_colours, shade
 from iper_toolkit.stages.fit import SMPL_PREFIX
@@ -38,14 +39,15 @@ def write_preview(
     """
     model = _body_of(clip, body)
     sheet, overlay = folder / "contact_sheet.jpg", folder / "overlay.mp4"
-    write_image(sheet, contact_sheet(clip, model, size // 2), quality=90)
     even = size // 2 * 2
 
     def write(part: Path) -> None:
         frames = overlay_frames(clip, model, range(clip.num_frames), even)
         write_video(part, frames, clip.fps, crf=18)
 
-    write_atomically(overlay, write)
+    with one_thread():  # pictures this small cost more to share out than to draw
+        write_image(sheet, contact_sheet(clip, model, size // 2), quality=90)
+        write_atomically(overlay, write)
     return sheet, overlay
 
 

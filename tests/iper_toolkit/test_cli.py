@@ -1,12 +1,15 @@
 """The `iper` command: what users see, exit codes, JSON."""
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from iper_toolkit import atomic
 from iper_toolkit.cli import main, parse_shard
 from iper_toolkit.prepare import shard_of
 from iper_toolkit.protocols import load_protocol
@@ -56,6 +59,26 @@ def test_an_unfinished_shard_says_so(tmp_path: Path, mini: type) -> None:
     late = iper("prepare", "--root", tmp_path, "--shard", f"{own}/2")
     assert "Other shards" not in late.stdout
     assert (tmp_path / "manifests/dataset.json").exists()
+
+
+def test_a_failure_that_cannot_be_recorded_leaves_the_tables_unwritten(
+    tmp_path: Path, mini: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mini.frames(tmp_path, "001/1/1", seed=1)
+    replace = os.replace
+
+    def full(part: Path, path: Path) -> None:
+        if "001" in Path(path).parts:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(part, path)
+
+    monkeypatch.setattr(atomic.os, "replace", full)
+    result = iper("prepare", "--root", tmp_path)
+    assert result.exit_code == 1
+    assert "the disk is full: free some space" in result.stderr
+    assert "tables are not written yet: mend the above" in result.stdout
+    monkeypatch.undo()
+    assert iper("prepare", "--root", tmp_path).exit_code == 0
 
 
 def test_an_empty_root_says_what_to_do(tmp_path: Path) -> None:
