@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -246,6 +247,7 @@ def _run(
         keep=keep,  # type: ignore[arg-type]
         threads=os.cpu_count() or 1,
         retry_failed=retry_failed,
+        command=shlex.join(["lwgan-bench", *sys.argv[1:]]),
     )
     part = parse_shard(shard)
     with _progress(quiet=as_json) as tell:

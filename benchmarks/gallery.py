@@ -56,18 +56,10 @@ class Case:
         """The record of the method that drew most: one that failed may have stopped half-way."""
         return max(self.records.values(), key=lambda record: record["num_drawn"])
 
-    def first_frame(self, scored: Sequence[int]) -> int:
-        """The frame number of position 0, from the numbers of the scored frames.
-
-        Pictures are numbered within the case, scores by the driver's frame. Every drawn picture is a scored
-        frame unless it is a source or has no valid fit: the number for which that fits most is the one.
-        """
-        count, known = self._longest["num_drawn"], set(scored)
-        if count == len(known):
-            return min(known) - min(self.kept, default=0)
-        allowed = known | set(self.source_frames)
-        candidates = range(max(0, max(known) - count + 1), min(known) + 1)
-        return max(candidates, key=lambda o: (sum(o + k in allowed for k in range(count)), -o))
+    @property
+    def driver_first(self) -> int:
+        """The frame number of position 0: pictures are numbered within the case, scores by frame."""
+        return int(self._longest["driver_first"])
 
 
 def read_cases(run_folder: Path, methods: Iterable[str]) -> dict[str, Case]:
@@ -175,7 +167,7 @@ def _scores_with_pictures(scores: pd.DataFrame, cases: dict[str, Case]) -> pd.Da
         case = cases.get(str(key))
         if case is None or not case.is_drawn:
             continue
-        positions = own["frame"] - case.first_frame(own["frame"].unique().tolist())
+        positions = own["frame"] - case.driver_first
         parts.append(own.assign(position=positions)[positions.isin(case.kept)])
     return pd.concat(parts) if parts else scores.iloc[:0].assign(position=0)
 

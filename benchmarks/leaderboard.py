@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,6 @@ from iper_toolkit.assets import manifests_folder
 
 # Boards are sorted by the first of these that they have: the person counts more than the still scene.
 _DECISIVE = ("ssim_person", "ssim")
-# The method that differences are taken against, where it took part.
-_REFERENCE = "copy"
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,6 @@ class Cell:
     mean: Mean
     rank: int | None
     num_undefined: int  # frames without a finite score, left out
-    difference: Mean | None  # to the board's reference method, paired by person; None for itself
 
 
 @dataclass(frozen=True)
@@ -79,13 +77,22 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Pair:
+    """Two methods on the people that both drew: the mean of `first - second`, paired by person."""
+
+    first: str
+    second: str
+    differences: tuple[Mean, ...]  # one a column of the board
+
+
+@dataclass(frozen=True)
 class Board:
     """One table of comparable scores."""
 
     facts: dict[str, Any]  # the columns of COMPARABLE
     columns: tuple[Column, ...]
     entries: tuple[Entry, ...]  # best first by the decisive column
-    reference: str | None  # method that differences are taken against
+    pairs: tuple[Pair, ...]  # of every two methods, in the order of the entries
     num_subjects: int
     num_cases: int
 
@@ -156,7 +163,6 @@ def _board(facts: dict[str, Any], rows: pd.DataFrame) -> Board:
     means = {column.key: _subject_means(rows, column) for column in columns}
     cases = rows[["method", "case", "subject"]].drop_duplicates()
     num_cases = int(cases["case"].nunique())
-    reference = _REFERENCE if _REFERENCE in methods and len(methods) > 1 else None
     places = {}
     whole = [name for name in methods if int((cases["method"] == name).sum()) == num_cases]
     for column in columns:
@@ -170,9 +176,6 @@ def _board(facts: dict[str, Any], rows: pd.DataFrame) -> Board:
         for column in columns:
             of_column = means[column.key]
             values = of_column[name].to_numpy() if name in of_column else np.empty(0)
-            difference = None
-            if reference is not None and name != reference and {name, reference} <= set(of_column):
-                difference = paired_difference(values, of_column[reference].to_numpy())
             undefined = own[
                 (own["metric"] == column.metric)
                 & (own["metric_version"] == column.version)
@@ -184,7 +187,6 @@ def _board(facts: dict[str, Any], rows: pd.DataFrame) -> Board:
                     mean_interval(values),
                     places[column.key].get(name),
                     len(undefined),
-                    difference,
                 )
             )
         failed = own.loc[own["status"] == "failed", "case"]
@@ -199,11 +201,19 @@ def _board(facts: dict[str, Any], rows: pd.DataFrame) -> Board:
                 cells=tuple(cells),
             )
         )
+    ordered = tuple(_sorted(entries, columns))
     return Board(
         facts={name: _plain(value) for name, value in facts.items()},
         columns=columns,
-        entries=tuple(_sorted(entries, columns)),
-        reference=reference,
+        entries=ordered,
+        pairs=tuple(
+            Pair(
+                first.method,
+                second.method,
+                tuple(_difference(means[c.key], first.method, second.method) for c in columns),
+            )
+            for first, second in combinations(ordered, 2)
+        ),
         num_subjects=int(cases["subject"].nunique()),
         num_cases=num_cases,
     )
@@ -226,6 +236,13 @@ def _subject_means(rows: pd.DataFrame, column: Column) -> pd.DataFrame:
     ):
         scores = scores.groupby(list(keys), observed=True)["value"].mean().reset_index()
     return scores.pivot(index="subject", columns="method", values="value")
+
+
+def _difference(means: pd.DataFrame, first: str, second: str) -> Mean:
+    """Of two methods by one metric; of nobody where one of them has no score."""
+    if not {first, second} <= set(means):
+        return mean_interval(np.empty(0))
+    return paired_difference(means[first].to_numpy(), means[second].to_numpy())
 
 
 def _sorted(entries: Sequence[Entry], columns: Sequence[Column]) -> list[Entry]:
@@ -307,20 +324,16 @@ def _lines(board: Board, layout: Layout) -> list[str]:
         for entry in board.entries
     ]
     lines += layout([head, *body])
-    if board.reference is not None:
-        lines += ["", f"Difference to {board.reference}, paired by person:", ""]
+    if board.pairs:
+        lines += ["", "Differences, paired by person:", ""]
         differences = [
             [
-                entry.method,
-                *(
-                    _difference_text(cell.difference, column)
-                    for cell, column in zip(entry.cells, board.columns, strict=True)
-                ),
+                f"{pair.first} - {pair.second}",
+                *(map(_difference_text, pair.differences, board.columns)),
             ]
-            for entry in board.entries
-            if entry.method != board.reference
+            for pair in board.pairs
         ]
-        lines += layout([["method", *(column.heading for column in board.columns)], *differences])
+        lines += layout([["methods", *(column.heading for column in board.columns)], *differences])
     lines += ["", *_remarks(board), ""]
     return lines
 
@@ -337,8 +350,8 @@ def _cell_text(cell: Cell, column: Column) -> str:
     return text
 
 
-def _difference_text(difference: Mean | None, column: Column) -> str:
-    if difference is None or math.isnan(difference.mean):
+def _difference_text(difference: Mean, column: Column) -> str:
+    if math.isnan(difference.mean):
         return "-"
     sign = "+" if difference.mean >= 0 else "-"
     text = f"{sign}{column.format(abs(difference.mean))}"

@@ -403,6 +403,8 @@ def _provenance(run: dict[str, Any]) -> list[Fact]:
         Fact("Dataset digest", run["dataset"]["digest"], code=True),
         Fact("Body model", settings["body"], code=True),
         Fact("Seed", str(settings["seed"])),
+        Fact("Run started", run["started"].replace("T", " ").replace("+00:00", " UTC")),
+        *([Fact("Command", run["command"], code=True)] if run["command"] else []),
     ]
     for name, told in run["methods"].items():
         weights = f", weights sha256 {told['weights']}" if told["weights"] else ", no weights"
@@ -418,12 +420,9 @@ def _provenance(run: dict[str, Any]) -> list[Fact]:
         Fact("Software", ", ".join(f"{key} {value}" for key, value in run["versions"].items())),
         Fact(
             "Licences",
-            "The toolkit: Apache-2.0."
-            + (
-                " The synthetic people: CC0-1.0."
-                if run["dataset"]["synthetic"]
-                else " The pictures: their owners' terms."
-            ),
+            "The toolkit: Apache-2.0. The pictures: "
+            + (run["dataset"]["licence"] or "their owners' terms")
+            + ".",
         ),
     ]
     return facts

@@ -23,6 +23,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -90,6 +91,7 @@ class Run:
         keep: Keep = "some",
         threads: int = 1,
         retry_failed: bool = False,
+        command: str = "",
     ) -> None:
         names = [method.name for method in methods]
         for name in names:
@@ -101,6 +103,7 @@ class Run:
         self.dataset, self.protocol, self.methods = dataset, protocol, tuple(methods)
         self.settings, self.out, self.keep = settings, out, keep
         self.retry_failed = retry_failed
+        self.command = command  # what was typed, for run.json; empty when called from Python
         self.body = body
         self._setup = Setup(settings.size, body, device, settings.seed)
         self._metrics: tuple[Metric, ...] = tuple(METRICS[name] for name in settings.metrics)
@@ -138,7 +141,9 @@ class Run:
                         f"{self.out} holds a run with other settings: {told}. Choose another --out."
                     )
             else:
-                write_json(path, {"schema": 1, "settings": settings, "complete": False})
+                started = datetime.now(UTC).isoformat(timespec="seconds")
+                record = {"started": started, "command": self.command, "complete": False}
+                write_json(path, {"schema": 1, "settings": settings, **record})
 
     def _identity(self) -> dict[str, Any]:
         settings: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self.settings)))
@@ -358,6 +363,7 @@ class Run:
                 "error": error,
                 "traceback": drawing.error,
                 "note": case.note,
+                "driver_first": case.driver_first,
                 "num_drawn": drawing.count,
                 "num_scored": 0 if failed else len(scored_frames),
                 "seconds_draw": drawing.seconds,
@@ -406,12 +412,13 @@ class Run:
         failures: list[dict[str, str]] = []
         notes: dict[str, str] = {}
         known = {method.name: method for method in self.methods}
-        before = read_run(self.out).get("methods", {})
+        before = read_run(self.out)
+        told_before = before.get("methods", {})
         for name in names:
             records = read_records(self.out, name, [case.key for case in plan.cases])
             failures += list_failures(name, records)
             notes |= {one["case"]: one["note"] for one in records if one["note"]}
-            told = before.get(name, {"version": "", "weights": ""})
+            told = told_before.get(name, {"version": "", "weights": ""})
             if name in known:
                 told = {"version": known[name].version, "weights": known[name].weights}
             methods[name] = {
@@ -423,6 +430,8 @@ class Run:
         return {
             "schema": 1,
             "settings": self._identity(),
+            "started": before["started"],
+            "command": before["command"],
             "complete": all(method.name in through for method in self.methods),
             "protocol": {
                 "id": self.protocol.id,
@@ -434,6 +443,7 @@ class Run:
                 "name": self.dataset.name,
                 "digest": self.dataset.digest,
                 "synthetic": self.dataset.synthetic,
+                "licence": self.dataset.licence,
             },
             "num_cases": len(plan.cases),
             "missing_cases": plan.missing,

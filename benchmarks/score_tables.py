@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from benchmarks.charts import Estimate, interval_chart
 from benchmarks.intervals import FEWEST_SUBJECTS, Mean
-from benchmarks.leaderboard import Board, Column, Entry
+from benchmarks.leaderboard import Board, Column, Entry, Pair
 from benchmarks.page import Cell, Comparison, Group, MethodRow, MetricHead
 from benchmarks.words import MINUS, NONE, number
 
@@ -52,9 +52,9 @@ def outcome(board: Board, decisive: Column) -> str:
         f"{leader.method} has the best mean {decisive.title}: {_mean_text(decisive, leader, k)}."
     )
     told = [
-        _verdict(entry.method, board.reference, entry.cells[k].difference, decisive)
-        for entry in board.entries
-        if board.reference is not None and entry.cells[k].difference is not None
+        _verdict(pair, pair.differences[k], decisive)
+        for pair in board.pairs
+        if pair.first == leader.method
     ]
     if told:
         found += f" Paired by person: {'; '.join(told)}."
@@ -97,10 +97,9 @@ def _group(
         for k, column, head in zip(picked, columns, heads, strict=True)
     ]
     comparisons = [
-        _comparison(board, entry, k, head)
+        _comparison(pair, pair.differences[k], board.columns[k], head)
         for k, head in zip(picked, heads, strict=True)
-        for entry in board.entries
-        if entry.cells[k].difference is not None
+        for pair in board.pairs
     ]
     enough = board.num_subjects >= FEWEST_SUBJECTS
     caption = (
@@ -118,7 +117,7 @@ def _group(
         title=title,
         caption=caption,
         detail_caption="Ranks, and what the means rest on. Methods that the data do not tell apart share a rank.",
-        comparison_caption=f"Differences to {board.reference}, paired by person.",
+        comparison_caption="Differences of every two methods, paired by person.",
         separate=separate,
         metrics=heads,
         rows=rows,
@@ -150,35 +149,33 @@ def _cell(board: Board, entry: Entry, k: int) -> Cell:
     )
 
 
-def _comparison(board: Board, entry: Entry, k: int, head: MetricHead) -> Comparison:
-    column, difference = board.columns[k], entry.cells[k].difference
-    assert difference is not None
-    assert board.reference is not None
+def _comparison(pair: Pair, difference: Mean, column: Column, head: MetricHead) -> Comparison:
     return Comparison(
         metric=head.title,
-        first=entry.method,
-        second=board.reference,
+        first=pair.first,
+        second=pair.second,
         difference=_signed(column, difference.mean),
         interval=_interval(column, difference, signed=True),
         people=number(difference.n),
-        verdict=_verdict(entry.method, board.reference, difference, column),
+        verdict=_verdict(pair, difference, column),
     )
 
 
-def _verdict(method: str, reference: str, difference: Mean | None, column: Column) -> str:
+def _verdict(pair: Pair, difference: Mean, column: Column) -> str:
     """What a paired difference says, in words."""
-    if difference is None or math.isnan(difference.mean):
-        return f"{method} and {reference} have no person in common"
+    first, second = pair.first, pair.second
+    if math.isnan(difference.mean):
+        return f"{first} and {second} have no person in common"
     if difference.low is None or difference.high is None:
-        return f"too few people to tell {method} and {reference} apart"
+        return f"too few people to tell {first} and {second} apart"
     if difference.low <= 0 <= difference.high:
-        return f"{method} and {reference} are not told apart"
+        return f"{first} and {second} are not told apart"
     rises = difference.low > 0
     ends = sorted((abs(difference.low), abs(difference.high)))
     word = "better" if rises == (column.better == "higher") else "worse"
     unit = " dB" if column.unit == "dB" else ""
     return (
-        f"{method} is {word} than {reference} by {column.format(ends[0])} to "
+        f"{first} is {word} than {second} by {column.format(ends[0])} to "
         f"{column.format(ends[1])}{unit}"
     )
 

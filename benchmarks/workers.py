@@ -35,6 +35,7 @@ class RunDescription:
     keep: Keep = "some"
     threads: int = 1
     retry_failed: bool = False
+    command: str = ""  # what was typed, for run.json
 
     def build(self) -> Run:
         dataset = Dataset.open(self.root)
@@ -52,6 +53,7 @@ class RunDescription:
             keep=self.keep,
             threads=self.threads,
             retry_failed=self.retry_failed,
+            command=self.command,
         )
 
 

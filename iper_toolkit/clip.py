@@ -46,6 +46,8 @@ class Dataset:
     root: Path
     name: str
     synthetic: bool
+    licence: str
+    """Terms of the pictures, as dataset.toml says; empty where it says nothing."""
     digest: str
     """sha256 of the tables' content."""
     rows: Mapping[str, Mapping[str, Any]] = field(repr=False)
@@ -66,6 +68,7 @@ class Dataset:
             root=root,
             name=about["name"],
             synthetic=about["synthetic"],
+            licence=about["licence"],
             digest=about["digests"]["dataset"],
             rows={row["clip_id"]: row for row in clips.to_pylist()},
         )

@@ -80,6 +80,7 @@ class FakeDataset:
     name: str = "fake"
     digest: str = "d" * 64
     synthetic: bool = True
+    licence: str = "CC0-1.0"
     failures: dict[str, str] = field(default_factory=dict)
 
     @property

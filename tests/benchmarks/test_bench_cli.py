@@ -35,7 +35,7 @@ def test_run_prints_the_board_and_says_what_it_left_out(call: Any) -> None:
     assert "Self-imitation only" in done.stderr
     assert "[4/4]" in done.stderr
     assert "imitation, self, on fake (synthetic people): protocol fake-v1" in done.stdout
-    assert "Difference to copy, paired by person" in done.stdout
+    assert "Differences, paired by person" in done.stdout
     assert "runs/imitation-fake: 4 cases, complete." in done.stdout
     assert {
         row["method"] for row in read_rows(Path("runs/imitation-fake/rows.parquet")).to_pylist()
@@ -84,7 +84,8 @@ def test_leaderboard_of_two_runs_into_a_file(call: Any) -> None:
     done = call("leaderboard", "one", "two", "--format", "markdown", "--out", "table.md")
     assert done.exit_code == 0
     assert Path("table.md").read_text() == done.stdout
-    assert done.stdout.count("| b |") == 2  # its line, and its difference to copy
+    assert done.stdout.count("| b |") == 1
+    assert done.stdout.count("| b - copy |") == 1
     assert "74.53" not in done.stdout
     assert "74.53" in call("leaderboard", "one", "--published", "all").stdout
 

@@ -2,33 +2,12 @@
 
 from pathlib import Path
 
-import pytest
-
 from benchmarks.gallery import Case, driven_galleries
 
 
 def case(num_drawn: int, kept: list[int], sources: list[int], status: str = "ok") -> Case:
     record = {"num_drawn": num_drawn, "kept": kept, "source_frames": sources, "status": status}
     return Case("self/1", {"warp": record})
-
-
-@pytest.mark.parametrize(
-    ("num_drawn", "kept", "sources", "scored", "first"),
-    [
-        (10, [0, 4, 9], [3], [0, 1, 2, *range(4, 10)], 0),  # source in the middle
-        (10, [0, 4, 9], [0], list(range(1, 10)), 0),  # source at the beginning
-        (10, [0, 4, 9], [9], list(range(9)), 0),  # source at the end
-        (10, [0, 4, 9], [24], [*range(20, 24), *range(25, 30)], 20),  # the case begins at frame 20
-        (10, [0, 4, 9], [20], list(range(21, 30)), 20),  # both
-        (10, [0, 4, 9], [500], list(range(20, 30)), 20),  # every drawn frame is scored
-        (4, [2, 30, 57], [0], [12, 25, 40, 67], 10),  # thinned out: only scored frames are drawn
-        (10, [0, 4, 9], [3], [0, 1, 2, 4, 5, 8, 9], 0),  # two frames without a valid fit
-    ],
-)
-def test_frame_of_the_first_picture(
-    num_drawn: int, kept: list[int], sources: list[int], scored: list[int], first: int
-) -> None:
-    assert case(num_drawn, kept, sources).first_frame(scored) == first
 
 
 def test_a_method_that_stopped_half_way_does_not_say_how_long_a_case_is() -> None:

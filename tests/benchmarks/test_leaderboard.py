@@ -108,12 +108,14 @@ def test_ranks_intervals_and_differences() -> None:
     assert [entry.method for entry in board.entries][-1] == "copy"
     ranks = {entry.method: entry.cells[0].rank for entry in board.entries}
     assert ranks == {"warp": 1, "twin": 1, "copy": 3}
-    (warp,) = [entry for entry in board.entries if entry.method == "warp"]
-    difference = warp.cells[0].difference
+    assert len(board.pairs) == 3
+    (pair,) = [one for one in board.pairs if {one.first, one.second} == {"warp", "copy"}]
+    assert (pair.first, pair.second) == ("warp", "copy")
+    (difference,) = pair.differences
     assert difference.low > 1.5
     assert difference.high < 2.5
     text = as_text([board])
-    assert "Difference to copy, paired by person" in text
+    assert "Differences, paired by person" in text
     assert "+2.0" in text
     assert "(1)" in text
     assert "synthetic" in text

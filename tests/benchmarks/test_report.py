@@ -65,6 +65,7 @@ class Pattern:
 class Patterns:
     clips: dict[str, Pattern]
     synthetic: bool = True
+    licence: str = "CC0-1.0"
     name: str = f"patterns {EVIL}"
     digest: str = "d" * 64
 
@@ -266,13 +267,13 @@ def test_failures_are_listed_and_counted(html: str) -> None:
 
 def test_verdicts_are_in_words(run_folder: Path, html: str) -> None:
     (board,) = build_boards(read_rows(run_folder / "rows.parquet"))
-    (grey,) = [entry for entry in board.entries if entry.method == "grey"]
+    (pair,) = [one for one in board.pairs if {one.first, one.second} == {"grey", "copy"}]
     k = [column.metric for column in board.columns].index("ssim")
-    difference = grey.cells[k].difference
+    difference = pair.differences[k]
     expected = (
-        "grey and copy are not told apart"
+        f"{pair.first} and {pair.second} are not told apart"
         if difference.low <= 0 <= difference.high
-        else f"grey is {'better' if difference.low > 0 else 'worse'} than copy by"
+        else f"{pair.first} is {'better' if difference.low > 0 else 'worse'} than {pair.second} by"
     )
     assert expected in Tags(html).text
 
@@ -304,6 +305,8 @@ def test_provenance_names_versions_digests_and_seed(run_folder: Path, html: str)
     assert run["machine"]["processor"] in text
     assert "f" * 64 in text  # weights of the method
     assert f"torch {run['versions']['torch']}" in text
+    assert run["started"][:10] in text
+    assert "The pictures: CC0-1.0." in text
 
 
 def test_same_run_same_bytes(run_folder: Path, html: str) -> None:
@@ -322,7 +325,7 @@ def test_few_people_restrictions_and_dropped_pictures(tmp_path: Path) -> None:
         "At most 4 frames a case",
         "The run kept no pictures of scored frames.",
         "The protocol patterns-v1 was made for these clips",
-        "too few people to tell grey and copy apart",
+        "too few people to tell",
     ):
         assert words in text
     assert "Synthetic." not in text

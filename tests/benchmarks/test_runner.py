@@ -415,7 +415,14 @@ def test_run_json_tells_where_numbers_come_from(
     about = read_run(tmp_path / "run")
     assert about["complete"]
     assert about["protocol"]["digest"] == protocol.digest
-    assert about["dataset"] == {"name": "fake", "digest": "d" * 64, "synthetic": True}
+    assert about["dataset"] == {
+        "name": "fake",
+        "digest": "d" * 64,
+        "synthetic": True,
+        "licence": "CC0-1.0",
+    }
+    assert about["started"].endswith("+00:00")
+    assert about["command"] == ""
     copied = about["methods"]["copy"]
     assert (copied["num_cases"], copied["num_drawn"], copied["num_scored"]) == (4, 30, 26)
     assert copied["seconds_a_frame"] >= 0
