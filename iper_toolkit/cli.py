@@ -73,8 +73,19 @@ def synth(
     with _plain_errors():
         from iper_toolkit.synthetic.dataset import write_dataset
 
-        write_dataset(root, size=size, seed=seed, frame_format=form, workers=workers)
-    click.echo(f"{root}: synthetic dataset written. Next: iper prepare --root {root}")
+        with _progress(quiet=False) as tell:
+            written = write_dataset(
+                root,
+                size=size,
+                seed=seed,
+                frame_format=form,
+                workers=workers,
+                progress=lambda done, total, outfit: tell(f"outfit {outfit}", None, done, total),
+            )
+    click.echo(
+        f"{root}: {written.clips} synthetic clips of {written.frames} frames. "
+        f"Next: iper prepare --root {root}"
+    )
 
 
 @main.command()
