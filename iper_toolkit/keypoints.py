@@ -99,13 +99,18 @@ class Keypoints:
     def body_targets(self) -> np.ndarray:
         """(T, 45, 3) float32 x, y, confidence for the joints and landmarks of a body (`BODY_45`).
 
-        Places without a keypoint have confidence 0.
+        Places without a keypoint have confidence 0, and so has a small toe that lies exactly on its
+        big toe: converters that know one toe only write it twice.
         """
         targets = np.zeros((len(self), len(BODY_45), 3), dtype=np.float32)
         for column, name in enumerate(BODY_25):
             place = _BODY_45_FROM_BODY_25.get(name, name)
             if place in BODY_45 and name != "neck":
                 targets[:, BODY_45.index(place)] = self.body25[:, column]
+        for side in ("left", "right"):
+            small, big = (BODY_45.index(f"{side}_{toe}_toe") for toe in ("small", "big"))
+            copied = (targets[:, small, :2] == targets[:, big, :2]).all(1)
+            targets[copied, small] = 0
         return targets
 
 

@@ -49,6 +49,18 @@ _BONES = tuple(
         ("shoulder", "hip"),
     )
 )
+_LIMBS = tuple(bone for bone in _BONES if bone[1].rpartition("_")[2] != "hip")
+# MediaPipe's difference of z, in metres at the body's scale, that is believed in full.
+_SURE_SLANT = 0.4
+# Where a body's mass sits, roughly (Winter 2009, Biomechanics, table 4.1).
+_MASSES = {
+    "pelvis": 0.14, "spine1": 0.14, "spine3": 0.14, "neck": 0.08, "head": 0.08,
+    "left_shoulder": 0.02, "right_shoulder": 0.02, "left_elbow": 0.02, "right_elbow": 0.02,
+    "left_wrist": 0.01, "right_wrist": 0.01, "left_hip": 0.06, "right_hip": 0.06,
+    "left_knee": 0.07, "right_knee": 0.07, "left_ankle": 0.03, "right_ankle": 0.03,
+}  # fmt: skip
+_LIFTED = 0.05  # metres between the feet that make the lower one the standing one
+_FALLEN = 0.5  # metres beyond which a body is not taken for standing
 # Where in the order of a frame's bones, by length seen over true length, the scale is read.
 _SCALE_QUANTILE = 0.8
 _SCALE_WINDOW = 61  # frames
@@ -61,6 +73,7 @@ class Stage:
     iterations: int
     reach: float  # metres: keypoints much farther off than this are outliers (Geman-McClure)
     prior: float  # weight of the pose prior
+    tolerance: float  # metres off a keypoint that cost one unit, at least; noisy clips get more
     everything: bool = True  # else camera and root only
 
 
@@ -70,17 +83,24 @@ class FitConfig:
     the picture's resolution."""
 
     stages: tuple[Stage, ...] = (
-        Stage(40, reach=10.0, prior=8.0, everything=False),
-        Stage(120, reach=0.75, prior=3.0),
-        Stage(200, reach=0.19, prior=1.2),
+        # Keypoints that bind hard leave the optimiser no room to move in depth: first gently ...
+        Stage(40, reach=10.0, prior=8.0, tolerance=0.04, everything=False),
+        Stage(80, reach=0.75, prior=6.0, tolerance=0.12),
+        Stage(160, reach=0.75, prior=6.0, tolerance=0.04),
+        # ... then firmly.
+        Stage(200, reach=0.19, prior=5.0, tolerance=0.012),
+        Stage(200, reach=0.19, prior=5.0, tolerance=0.005),
     )
-    keypoint_tolerance: float = 0.019  # metres that cost one unit, at least; noisy clips get more
-    noise_factor: float = 1.4  # tolerance over the standard deviation of the keypoints' jitter
-    depth_tolerance: float = 0.15  # metres between the ends of a bone; MediaPipe's z is rough
-    shape: float = 0.8
+    noise_factor: float = (
+        1.4  # least tolerance over the standard deviation of the keypoints' jitter
+    )
+    depth_order: float = 2.0  # on limbs that slant against MediaPipe's z by 0.1 metres
+    balance: float = 2.0  # on a centre of mass 0.1 metres before or behind the feet
+    shape: float = 0.8  # on one frame's evidence
+    alike_frames: float = 10.0
     scale: float = 20.0  # on the logarithm of the scale, against the first estimate
     # Steadiness, between neighbouring frames.
-    steady_motion: float = 1000.0  # 1 / metres^2, on the acceleration of joints about the pelvis
+    steady_motion: float = 250.0  # 1 / metres^2, on the acceleration of joints about the pelvis
     steady_pose: float = 4.0  # 1 / rad^2
     steady_root: float = 4.0  # on the entries of the matrix
     steady_place: float = 60.0  # 1 / metres^2
@@ -176,7 +196,7 @@ class _Observation:
     xy: Tensor  # (T, 45, 2) NDC
     weight: Tensor  # (T, 45)
     scale: Tensor  # (T,) NDC per metre
-    tolerance: float  # metres
+    jitter: float  # metres, standard deviation of the keypoints
     depth: Tensor  # (T, 45) metres relative to the hips; MediaPipe's, larger is farther
     depth_weight: Tensor  # (T, 45) zero where there is none
 
@@ -185,7 +205,7 @@ class _Observation:
             self.xy[frames],
             self.weight[frames],
             self.scale[frames],
-            self.tolerance,
+            self.jitter,
             self.depth[frames],
             self.depth_weight[frames],
         )
@@ -239,7 +259,7 @@ def _observe(
         torch.from_numpy(xy),
         torch.from_numpy(weight),
         torch.from_numpy(scale),
-        max(config.keypoint_tolerance, config.noise_factor * jitter),
+        jitter,
         torch.from_numpy(depth),
         torch.from_numpy(depth_weight),
     )
@@ -419,13 +439,17 @@ def _loss(
     squared = (projected - observation.xy).square().sum(-1) / observation.scale[:, None].square()
     reach = stage.reach**2
     robust = reach * squared / (reach + squared)
-    data = (observation.weight * robust).sum(1) / observation.tolerance**2
+    tolerance = max(stage.tolerance, config.noise_factor * observation.jitter)
+    data = (observation.weight * robust).sum(1) / tolerance**2
     pose = stage.prior * prior.energy(state.pose) + prior.limit_energy(state.pose)
     drift = config.scale * (state.log_scale - observation.scale.log()).square()
     frames = len(points)
     total = (data + pose + drift).sum() / frames
-    total = total + config.shape * state.shape.square().sum()
-    total = total + _depth_order(points, observation, config).sum() / frames
+    # Neighbouring frames err alike, so a clip's evidence on the shape grows slower than its length.
+    independent = max(1.0, frames / config.alike_frames)
+    total = total + config.shape / independent * state.shape.square().sum()
+    total = total + config.depth_order * _depth_order(points, observation).sum() / frames
+    total = total + config.balance * _imbalance(points).sum() / frames
     if steady and frames > 1:
         change = (
             config.steady_pose * state.pose.diff(dim=0).square().sum()
@@ -440,14 +464,35 @@ def _loss(
     return total
 
 
-def _depth_order(points: Tensor, observation: _Observation, config: FitConfig) -> Tensor:
-    """(T,) how far the bones' slant is from MediaPipe's z; zero where there is none."""
-    first, second = ([BODY_45.index(bone[end]) for bone in _BONES] for end in (0, 1))
+def _depth_order(points: Tensor, observation: _Observation) -> Tensor:
+    """(T,) squared slant of limbs against the order that MediaPipe's z tells, in 0.1 metres.
+
+    Only the order is used: that z is two or three times too large, and differs from clip to clip.
+    """
+    first, second = ([BODY_45.index(bone[end]) for bone in _LIMBS] for end in (0, 1))
     weight = torch.minimum(observation.depth_weight[:, first], observation.depth_weight[:, second])
-    slant = points[:, first, 2] - points[:, second, 2]
     told = observation.depth[:, first] - observation.depth[:, second]
-    error = ((slant - told) / config.depth_tolerance).square()
-    return (weight * error / (1 + error)).sum(1)
+    sure = (told / _SURE_SLANT).clamp(-1, 1)
+    slant = points[:, first, 2] - points[:, second, 2]
+    against = (-slant * sure).clamp_min(0) / 0.1
+    return (weight * against.square()).sum(1)
+
+
+def _imbalance(points: Tensor) -> Tensor:
+    """(T,) squared distance in depth from the centre of mass to the standing foot, in 0.1 metres.
+
+    Without it a squat is best explained by a body that falls towards the camera: the picture cannot
+    tell, and bent knees cost more. It levels off, so that someone may lie down.
+    """
+    names = list(_MASSES)
+    masses = points.new_tensor(list(_MASSES.values()))
+    centre = (points[:, [BODY_45.index(name) for name in names], 2] * masses).sum(1) / masses.sum()
+    feet = points[:, [7, 10, 8, 11]].unflatten(1, (2, 2)).mean(2)
+    standing = (feet[..., 1] / _LIFTED).softmax(dim=1)  # y down: the lower foot
+    offset = centre - (feet[..., 2] * standing).sum(1)
+    squared = (offset / 0.1).square()
+    most = (_FALLEN / 0.1) ** 2
+    return most * squared / (most + squared)
 
 
 def _optimise_in_chunks(

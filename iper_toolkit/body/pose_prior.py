@@ -41,8 +41,11 @@ JOINT_PRIORS: dict[str, JointPrior] = {
     "left_elbow": JointPrior(
         (1.8, 0.04, 1.8), rest=(0, -0.35, 0), low=(-_FREE, -2.6, -_FREE), high=(_FREE, 0, _FREE)
     ),
-    # The arm hangs at z = -0.9 and not at -1.4: arms that are seen well are mostly lifted a little.
-    "left_shoulder": JointPrior((0.18, 0.08, 0.06), rest=(0, 0, -0.9)),
+    # The arm hangs at z = -0.9 and not at -1.4: arms that are seen well are mostly lifted a little,
+    # and before the body (-y) rather than behind it, where there is little room.
+    "left_shoulder": JointPrior(
+        (0.18, 0.10, 0.06), rest=(0, -0.3, -0.9), low=(-1.6, -2.0, -1.9), high=(1.6, 0.6, 1.7)
+    ),
     "left_collar": JointPrior((1.8, 1.8, 1.8)),
     "left_ankle": JointPrior((1.0, 1.0, 1.0)),
     "left_foot": JointPrior((6.0, 6.0, 6.0)),

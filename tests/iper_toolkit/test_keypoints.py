@@ -97,6 +97,10 @@ def test_places_on_the_body(tmp_path: Path) -> None:
     source = keypoints.body25[0]
     for name, place in (("nose", 24), ("right_eye", 25), ("left_ear", 28), ("mid_hip", 0)):
         np.testing.assert_array_equal(targets[0, place], source[BODY_25.index(name)])
+    copied = source[None].copy()
+    copied[0, BODY_25.index("left_small_toe")] = copied[0, BODY_25.index("left_big_toe")]
+    toes = Keypoints(copied).body_targets()[0, [29, 30, 33], 2]
+    np.testing.assert_array_equal(toes > 0, [True, False, True])
     # pelvis, hips, knees, ankles, shoulders, elbows, wrists; nose, eyes, ears, toes, heels
     assert (targets[0, :, 2] > 0).sum() == 1 + 12 + 11
 
