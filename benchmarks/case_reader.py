@@ -51,6 +51,11 @@ class CaseReader:
         sources = list(case.source_frames)
         size = self._settings.size
         case.clipped(clip.num_frames, 2**31 - 1)  # says so if a source frame is missing
+        if unfit := [frame for frame in sources if not clip.valid[frame]]:
+            raise ValueError(
+                f"source frames {unfit} of {case.clip} have no valid fit, so nobody can be learned from them; "
+                "mend the fit, or choose other source frames in the protocol."
+            )
         return Person(
             clip=case.clip,
             frames=case.source_frames,

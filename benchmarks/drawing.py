@@ -41,7 +41,7 @@ class Drawing:
         try:
             with self.own_randomness():
                 if self._pictures is None:
-                    self._pictures = iter(self.method.draw(self._motion))
+                    self._pictures = iter(self.method.draw(self._motion.copy()))
                 for _ in range(count):
                     picture = next(self._pictures, None)
                     if picture is None:
@@ -49,7 +49,8 @@ class Drawing:
                             f"{self.method.name} gave {self.count} pictures of {self._motion.case}; "
                             f"it takes {len(self._motion)}."
                         )
-                    taken.append(self._checked(picture))
+                    # A copy, because the method may draw the next picture into the same memory.
+                    taken.append(self._checked(picture).copy())
                     self.count += 1
         except Exception:
             self.error = traceback.format_exc()

@@ -10,7 +10,7 @@ import importlib.util
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Protocol, runtime_checkable
@@ -60,6 +60,16 @@ class Person:
                 f"{len(self.frames)} frame numbers."
             )
 
+    def copy(self) -> "Person":
+        """The same person in memory of its own: what one method writes there, no other one sees."""
+        return replace(
+            self,
+            pictures=self.pictures.copy(),
+            masks=self.masks.copy(),
+            params=_cloned(self.params),
+            background=self.background.copy(),
+        )
+
 
 @dataclass(frozen=True)
 class Motion:
@@ -78,6 +88,19 @@ class Motion:
 
     def __len__(self) -> int:
         return len(self.positions)
+
+    def copy(self) -> "Motion":
+        """The same motion in memory of its own."""
+        return replace(self, params=_cloned(self.params), driver=_cloned(self.driver))
+
+
+def _cloned(params: BodyParams) -> BodyParams:
+    return replace(
+        params,
+        camera=params.camera.clone(),
+        pose=params.pose.clone(),
+        shape=params.shape.clone(),
+    )
 
 
 @runtime_checkable
@@ -99,11 +122,19 @@ class Method(Protocol):
         ...
 
     def personalize(self, person: Person) -> None:
-        """Called for each person; the motions that follow are theirs."""
+        """Called for each person; the motions that follow are theirs.
+
+        Pictures, masks and fits are the method's own copies; the body of `setup` is shared and must not
+        be changed.
+        """
         ...
 
     def draw(self, motion: Motion) -> Iterable[NDArray[np.uint8]]:
-        """One (S, S, 3) uint8 RGB picture for each body, in order; better lazily, clips are long."""
+        """One (S, S, 3) uint8 RGB picture for each body, in order; better lazily, clips are long.
+
+        Each picture is copied when it arrives, so one buffer may serve for all. `motion` is the method's own
+        copy.
+        """
         ...
 
 

@@ -193,7 +193,7 @@ class Run:
                     start = time.perf_counter()
                     error_text = ""
                     try:
-                        method.personalize(person)
+                        method.personalize(person.copy())
                     except Exception:
                         error_text = traceback.format_exc()
                     knows_person[method.name] = (error_text, time.perf_counter() - start)

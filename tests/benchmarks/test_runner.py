@@ -252,6 +252,87 @@ def test_randomness_does_not_depend_on_the_company(
     assert rows(tmp_path / "alone") == both
 
 
+class Vandal(Painter):
+    """Writes into everything that it is given, through NumPy and through torch."""
+
+    def personalize(self, person: Person) -> None:
+        torch.from_numpy(person.pictures).zero_()
+        person.masks[:] = 255
+        person.background[:] = 0
+        person.params.camera.zero_()
+        person.params.pose.zero_()
+        person.params.shape.zero_()
+
+    def draw(self, motion: Motion) -> Iterator[NDArray[np.uint8]]:
+        for params in (motion.params, motion.driver):
+            params.camera.zero_()
+            params.pose.zero_()
+            params.shape.zero_()
+        return super().draw(motion)
+
+
+def test_a_method_that_writes_into_its_inputs_spoils_no_other(
+    dataset: Any, protocol: Protocol, tmp_path: Path, body: Body
+) -> None:
+    settings = Settings(kind="all", size=SIZE, metrics=FAST.metrics)
+    alone, beside = Painter(), Painter()
+    for name, methods in (
+        ("alone", [Copy(), alone]),
+        ("beside", [Vandal("vandal"), Copy(), beside]),
+    ):
+        run_all(make(dataset, protocol, methods, tmp_path / name, body, settings=settings))
+    kept = [row for row in rows(tmp_path / "beside") if row["method"] != "vandal"]
+    assert kept == rows(tmp_path / "alone")
+    for one, other in zip(alone.people, beside.people, strict=True):
+        np.testing.assert_array_equal(one.background, other.background)
+        np.testing.assert_array_equal(one.masks, other.masks)
+        assert torch.equal(one.params.to_array(), other.params.to_array())
+    for first, second in zip(alone.motions, beside.motions, strict=True):
+        assert torch.equal(first.params.to_array(), second.params.to_array())
+        assert torch.equal(first.driver.to_array(), second.driver.to_array())
+    source = read_image(
+        tmp_path / "beside" / "pictures" / "source" / "self" / "001_1_1" / "00002.png"
+    )
+    np.testing.assert_array_equal(source, dataset.clip("001/1/1").frames([2], SIZE)[0])
+
+
+def test_a_method_may_draw_into_one_buffer(
+    dataset: Any, protocol: Protocol, tmp_path: Path, body: Body
+) -> None:
+    class Counting(Painter):
+        def draw(self, motion: Motion) -> Iterator[NDArray[np.uint8]]:
+            for k in range(len(motion)):
+                yield np.full((self.size, self.size, 3), 10 * k, np.uint8)
+
+    class Reusing(Counting):
+        def draw(self, motion: Motion) -> Iterator[NDArray[np.uint8]]:
+            buffer = self.picture()
+            for picture in super().draw(motion):
+                buffer[:] = picture
+                yield buffer
+
+    methods = [Counting("fresh"), Reusing("reused")]
+    run_all(make(dataset, protocol, methods, tmp_path / "run", body))
+    values = {
+        name: [row["value"] for row in rows(tmp_path / "run") if row["method"] == name]
+        for name in ("fresh", "reused")
+    }
+    assert values["fresh"] == values["reused"]
+
+
+def test_a_source_without_a_fit_is_no_source(
+    dataset: Any, protocol: Protocol, tmp_path: Path, body: Body
+) -> None:
+    dataset.clip("002/1/2").valid[2] = False
+    painter = Painter()
+    outcomes, complete = run_all(make(dataset, protocol, [painter], tmp_path / "run", body))
+    assert not complete
+    (bad,) = [one for one in outcomes if one.status == "unreadable"]
+    assert bad.case == "self/002_1_2"
+    assert "source frames [2] of 002/1/2 have no valid fit" in bad.error
+    assert "002/1/2" not in [person.clip for person in painter.people]
+
+
 def test_a_person_is_learned_once_for_self_and_cross(
     dataset: Any, protocol: Protocol, tmp_path: Path, body: Body
 ) -> None:
