@@ -7,18 +7,18 @@ from the file. Arrays are assembled afterwards, from bytes that must be in the f
 
 import pickle
 import pickletools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from io import BytesIO
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 MAX_BYTES = 1 << 30  # SMPL-H with all its components has 0.3 GB
 _MAX_DENSE = 1 << 27  # entries of a sparse matrix's dense form
-_MAX_TUPLES = 50_000  # an array takes four
+_MAX_REPEATED = 1 << 20  # entries beyond the file's bytes that sharing of containers may amount to
 _DTYPE_KINDS = "biufcSU"
 _ENCODINGS = ("latin1", "latin-1", "iso-8859-1")
 
@@ -47,7 +47,7 @@ def parse_pickle(data: bytes, name: str) -> Any:
     try:
         _check_sizes(data)
         raw = _Unpickler(BytesIO(data), encoding="latin1").load()
-        return _Assembler().plain(raw)
+        return _Assembler(max_entries=len(data) + _MAX_REPEATED).plain(raw)
     except UnsafePickle as error:
         raise UnsafePickle(
             f"{name} is refused: {error} Only numbers, texts, containers, arrays, sparse matrices and chumpy "
@@ -119,13 +119,8 @@ def _frames(
 
 
 def _check_sizes(data: bytes) -> None:
-    """Refuse what would reserve memory far beyond the file (labels of the memo may be any number), or nest so deep
-    that hashing it overflows the interpreter's stack."""
-    num_tuples = 0
+    """Refuse labels of the memo, which may be any number, that would reserve memory far beyond the file."""
     for opcode, argument, _ in pickletools.genops(data):
-        num_tuples += "TUPLE" in opcode.name
-        if num_tuples > _MAX_TUPLES:
-            raise UnsafePickle(f"it makes more than {_MAX_TUPLES} tuples.")
         if "PUT" in opcode.name and isinstance(argument, int) and argument > len(data):
             raise UnsafePickle(f"it asks for memo entry {argument} in a file of {len(data)} bytes.")
 
@@ -206,8 +201,20 @@ class _Csr(_Stub): ...
 
 def _encode(text: object, encoding: object = "latin1") -> bytes:
     if not isinstance(text, str) or encoding not in _ENCODINGS:
-        raise UnsafePickle(f"it encodes {type(text).__name__} as {encoding!r}.")
+        raise UnsafePickle(f"it encodes {type(text).__name__} as {_shown(encoding)}.")
     return text.encode("latin1")
+
+
+def _shown(value: object) -> str:
+    """A value for a message. A tuple's own text may be endless: its items may be one tuple, again and again."""
+    return repr(value) if isinstance(value, str | bytes | int | float) else type(value).__name__
+
+
+def _simple_key(key: object) -> Any:
+    """The keys of dicts and items of sets that are let through: hashing a tuple may take for ever."""
+    if not isinstance(key, str | bytes | int | float | None):
+        raise UnsafePickle(f"it uses a {type(key).__name__.strip('_').lower()} as a key.")
+    return key
 
 
 def _empty_bytes(*arguments: object) -> bytes:
@@ -220,13 +227,16 @@ def _empty_bytes(*arguments: object) -> bytes:
 def _pairs(pairs: object = ()) -> dict:
     if not isinstance(pairs, list | tuple):
         raise UnsafePickle(f"it makes a dict of {type(pairs).__name__}.")
-    return dict(pairs)
+    made = {}
+    for key, value in pairs:
+        made[_simple_key(key)] = value
+    return made
 
 
 def _set(items: object = ()) -> set:
     if not isinstance(items, list | tuple):
         raise UnsafePickle(f"it makes a set of {type(items).__name__}.")
-    return set(items)
+    return {_simple_key(item) for item in items}
 
 
 def _old_object(stub: object, base: object, state: object) -> _Stub:
@@ -262,17 +272,58 @@ _NAMES: dict[tuple[str, str], object] = {
 }
 
 
-class _Unpickler(pickle.Unpickler):
+class _Unpickler(pickle._Unpickler):
+    """The interpreter written in Python: its opcodes can be replaced, and files have few of them."""
+
+    stack: list[Any]
+    append: Callable[[object], None]
+    pop_mark: Callable[[], list[Any]]
+
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _NAMES:
             raise UnsafePickle(f"it asks for {module}.{name}.")
         return _NAMES[module, name]
 
+    def load_dict(self) -> None:
+        items = self.pop_mark()
+        self.append(_pairs(list(zip(items[::2], items[1::2], strict=True))))
+
+    def load_setitem(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self.stack[-1][_simple_key(key)] = value
+
+    def load_setitems(self) -> None:
+        items = self.pop_mark()
+        self.stack[-1].update(_pairs(list(zip(items[::2], items[1::2], strict=True))))
+
+    def load_additems(self) -> None:
+        items = self.pop_mark()
+        self.stack[-1].update(_set(items))
+
+    def load_frozenset(self) -> None:
+        items = self.pop_mark()
+        self.append(frozenset(_set(items)))
+
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
+        **pickle._Unpickler.dispatch,
+        pickle.DICT[0]: load_dict,
+        pickle.SETITEM[0]: load_setitem,
+        pickle.SETITEMS[0]: load_setitems,
+        pickle.ADDITEMS[0]: load_additems,
+        pickle.FROZENSET[0]: load_frozenset,
+    }
+
 
 class _Assembler:
-    """Turns stubs into arrays, everything else into itself; shared objects once, cycles never."""
+    """Turns stubs into arrays, everything else into itself; shared objects once, cycles never.
 
-    def __init__(self) -> None:
+    Containers that hold one container many times, and that one another, would be endless to whoever
+    walks through them, as numpy does: they are counted as they would be written out.
+    """
+
+    def __init__(self, max_entries: int) -> None:
+        self.max_entries = max_entries
+        self.entries: dict[int, int] = {}  # of the containers in `done`, written out
         self.done: dict[int, Any] = {}
         self.open: set[int] = set()
 
@@ -288,8 +339,17 @@ class _Assembler:
             raise UnsafePickle("an object in it contains itself.")
         self.open.add(key)
         self.done[key] = result = self._assemble(value)
+        if isinstance(value, dict):
+            self._count(key, (*value.keys(), *value.values()))
+        elif isinstance(value, list | tuple | set | frozenset):
+            self._count(key, value)
         self.open.discard(key)
         return result
+
+    def _count(self, key: int, items: Iterable[object]) -> None:
+        self.entries[key] = sum(1 + self.entries.get(id(item), 0) for item in items)
+        if self.entries[key] > self.max_entries:
+            raise UnsafePickle(f"written out, it has more than {self.max_entries} entries.")
 
     def _assemble(self, value: Any) -> Any:
         if isinstance(value, dict):
@@ -324,7 +384,7 @@ class _Assembler:
     def _dtype(self, stub: _Dtype) -> np.dtype:
         code = stub.arguments[0] if stub.arguments else None
         if not isinstance(code, str) or code.lstrip("<>=|")[:1] not in _DTYPE_KINDS:
-            raise UnsafePickle(f"it has an array of type {code!r}.")
+            raise UnsafePickle(f"it has an array of type {_shown(code)}.")
         dtype = np.dtype(code)
         if isinstance(stub.state, tuple) and len(stub.state) > 2:
             order, inner = stub.state[1], stub.state[2]
@@ -378,7 +438,7 @@ def _filled(raw: object, dtype: object, shape: object, *, fortran: bool) -> NDAr
 
 def _lengths(shape: object) -> tuple[int, ...]:
     if not isinstance(shape, tuple) or len(shape) > 32:
-        raise ValueError(f"an array of shape {shape!r}")
+        raise ValueError(f"an array of shape {_shown(shape)}")
     if not all(isinstance(length, int) and 0 <= length < 1 << 40 for length in shape):
-        raise ValueError(f"an array of shape {shape!r}")
+        raise ValueError(f"an array of shape ({', '.join(map(_shown, shape))})")
     return shape

@@ -233,15 +233,51 @@ def test_harmless_names_with_harmful_arguments(data: bytes, message: str) -> Non
         parse(data)
 
 
-def test_doubling_references_take_no_time() -> None:
+@pytest.mark.parametrize(
+    "doubled", [lambda x: [x, x], lambda x: (x, x), lambda x: {"a": x, "b": x}]
+)
+def test_doubling_references_are_refused_at_once(doubled: Callable[[object], object]) -> None:
     value: object = [1]
-    for _ in range(60):
-        value = [value, value]
-    read = parse(pickle.dumps(value))
-    for _ in range(60):
-        assert isinstance(read, list)
-        read = read[0]
-    assert read == [1]
+    for _ in range(200):
+        value = doubled(value)
+    with pytest.raises(UnsafePickle, match="written out, it has more than"):
+        parse(pickle.dumps(value))
+
+
+_DOUBLING = b")" + b"".join(b"q" + bytes([i]) + b"h" + bytes([i]) + b"\x86" for i in range(200))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x80\x04}" + _DOUBLING + b"Ns.",
+        b"\x80\x04}(" + _DOUBLING + b"Nu.",
+        b"\x80\x04(" + _DOUBLING + b"Nd.",
+        b"\x80\x04\x8f(" + _DOUBLING + b"\x90.",
+        b"\x80\x04(" + _DOUBLING + b"\x91.",
+        b"\x80\x04ccollections\nOrderedDict\n](" + _DOUBLING + b"N\x86e\x85R.",
+        b"\x80\x04cbuiltins\nset\n](" + _DOUBLING + b"e\x85R.",
+    ],
+    ids=["setitem", "setitems", "dict", "additems", "frozenset", "OrderedDict", "set"],
+)
+def test_keys_that_would_take_for_ever_to_hash_are_refused(data: bytes) -> None:
+    with pytest.raises(ValueError, match="tuple as a key"):
+        parse(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x80\x02c_codecs\nencode\nU\x01a" + _DOUBLING + b"\x86R.",
+        b"\x80\x02cnumpy\ndtype\n" + _DOUBLING + b"\x85R.",
+        _array_pickle(b"f8", _DOUBLING, b"S'12345678'\n"),
+        _array_pickle(b"f8", _DOUBLING + b"\x85", b"S'12345678'\n"),
+    ],
+    ids=["encoding", "dtype", "shape", "length"],
+)
+def test_messages_do_not_write_out_what_is_endless(data: bytes) -> None:
+    with pytest.raises(ValueError, match="tuple"):
+        parse(data)
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 4])
@@ -263,7 +299,7 @@ def test_deep_nesting_is_an_error_and_not_a_crash() -> None:
 
 
 def test_a_dict_key_nested_without_end_is_refused() -> None:
-    with pytest.raises(UnsafePickle, match="tuples"):
+    with pytest.raises(UnsafePickle, match="tuple as a key"):
         parse(b"})" + b"\x85" * 1_000_000 + b"Ns.")
 
 
