@@ -14,7 +14,7 @@ import numpy as np
 class SquareCrop:
     """A square of whole source pixels. It may overhang the frame: edge pixels are repeated there.
 
-    Points are continuous: the pixel with index i covers [i, i + 1) and has its centre at i + 0.5.
+    Its points are continuous: the pixel with index i covers [i, i + 1) and has its centre at i + 0.5.
     """
 
     left: int
@@ -64,12 +64,15 @@ class SquareCrop:
             return inside.copy()
         return np.pad(inside, (*margins, *((0, 0),) * (image.ndim - 2)), mode="edge")
 
-    def pixels_to_ndc(self, xy: np.ndarray) -> np.ndarray:
-        """(..., 2) continuous source pixels (x, y) -> NDC of this square."""
+    def source_to_ndc(self, xy: np.ndarray) -> np.ndarray:
+        """(..., 2) continuous source pixels (x, y) -> NDC of this square.
+
+        `camera.pixels_to_ndc` takes pixel indices, which are half a pixel less.
+        """
         corner = np.array([self.left, self.top], dtype=np.float64)
         return ((np.asarray(xy, dtype=np.float64) - corner) * 2 / self.side - 1).astype(_float(xy))
 
-    def ndc_to_pixels(self, xy: np.ndarray) -> np.ndarray:
+    def ndc_to_source(self, xy: np.ndarray) -> np.ndarray:
         """(..., 2) NDC of this square -> continuous source pixels (x, y)."""
         corner = np.array([self.left, self.top], dtype=np.float64)
         return ((np.asarray(xy, dtype=np.float64) + 1) / 2 * self.side + corner).astype(_float(xy))

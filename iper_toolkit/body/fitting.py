@@ -180,7 +180,7 @@ def fit_clip(
         _points(model, state)[..., :2] + params.camera[:, None, 1:]
     )
     error = np.linalg.norm(
-        crop.ndc_to_pixels(projected.numpy().astype(np.float64)) - targets[..., :2], axis=-1
+        crop.ndc_to_source(projected.numpy().astype(np.float64)) - targets[..., :2], axis=-1
     )
     error[targets[..., 2] == 0] = np.nan
     return BodyFit(params, error, valid)
@@ -240,7 +240,7 @@ def _observe(
 ) -> _Observation:
     weights = np.array([KEYPOINT_WEIGHTS.get(name, 0.0) for name in BODY_45], dtype=np.float32)
     weight = weights * np.clip(targets[..., 2], 0, 1) ** 2
-    xy = crop.pixels_to_ndc(targets[..., :2])
+    xy = crop.source_to_ndc(targets[..., :2])
     xy[targets[..., 2] == 0] = 0
     scale = _estimate_scale(model, xy, targets[..., 2])
     jitter = _estimate_jitter(xy / scale[:, None, None], targets[..., 2])

@@ -50,8 +50,8 @@ def test_a_camera_in_another_square_hits_the_same_source_pixels() -> None:
     views[:, 0] = views[:, 0].abs() + 0.2
     source, target = SquareCrop(-31, 12, 377), SquareCrop(40, -7, 128)
     moved = camera.camera_across_crop(views, source, target)
-    before = source.ndc_to_pixels(camera.project_weak_perspective(points, views).numpy())
-    after = target.ndc_to_pixels(camera.project_weak_perspective(points, moved).numpy())
+    before = source.ndc_to_source(camera.project_weak_perspective(points, views).numpy())
+    after = target.ndc_to_source(camera.project_weak_perspective(points, moved).numpy())
     np.testing.assert_allclose(after, before, atol=1e-9)
     back = camera.camera_across_crop(moved, target, source)
     torch.testing.assert_close(back, views, atol=1e-12, rtol=0)

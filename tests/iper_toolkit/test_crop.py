@@ -35,11 +35,11 @@ def test_whole_covers_the_frame_centred() -> None:
 def test_points_there_and_back() -> None:
     square = SquareCrop(-13, 50, 201)
     xy = np.random.default_rng(0).uniform(-300, 300, (4, 9, 2))
-    np.testing.assert_allclose(square.ndc_to_pixels(square.pixels_to_ndc(xy)), xy, atol=1e-10)
+    np.testing.assert_allclose(square.ndc_to_source(square.source_to_ndc(xy)), xy, atol=1e-10)
     corners = np.array([[-13, 50], [188, 251]], dtype=np.float32)
-    assert square.pixels_to_ndc(corners).dtype == np.float32
-    np.testing.assert_allclose(square.pixels_to_ndc(corners), [[-1, -1], [1, 1]], atol=1e-6)
-    np.testing.assert_allclose(square.pixels_to_ndc([[square.center_x, square.center_y]]), [[0, 0]])
+    assert square.source_to_ndc(corners).dtype == np.float32
+    np.testing.assert_allclose(square.source_to_ndc(corners), [[-1, -1], [1, 1]], atol=1e-6)
+    np.testing.assert_allclose(square.source_to_ndc([[square.center_x, square.center_y]]), [[0, 0]])
 
 
 def test_a_point_keeps_its_pixel_in_the_cut_picture() -> None:
@@ -47,7 +47,7 @@ def test_a_point_keeps_its_pixel_in_the_cut_picture() -> None:
     square = SquareCrop(7, -4, 25)
     cut = square.cut(image)
     x, y = 12, 9  # pixel indices; the continuous centre is half a pixel on
-    ndc = square.pixels_to_ndc(np.array([x + 0.5, y + 0.5]))
+    ndc = square.source_to_ndc(np.array([x + 0.5, y + 0.5]))
     column, row = ((ndc + 1) / 2 * square.side - 0.5).round().astype(int)
     assert cut[row, column] == image[y, x]
 

@@ -71,7 +71,7 @@ def keypoints_of(params: BodyParams, noise_pixels: float, seed: int = 0) -> Keyp
     """BODY_25 as a perfect detector with noise would give it."""
     points = body_points(params)
     ndc = params.camera[:, None, :1] * (points[..., :2] + params.camera[:, None, 1:])
-    pixels = CROP.ndc_to_pixels(ndc.numpy())
+    pixels = CROP.ndc_to_source(ndc.numpy())
     table = np.ones((len(params), 25, 3), dtype=np.float32)
     for column, name in enumerate(BODY_25):
         places = ("left_shoulder", "right_shoulder") if name == "neck" else (name,)
