@@ -2,7 +2,8 @@
 
 Rows that are not comparable (another protocol, size, dataset ...: `results.COMPARABLE`) make separate
 boards, and masks of another source separate columns. A failed frame counts as the card's failure
-value; a frame without a finite score is left out, and counted beside the mean.
+value; a frame without a finite score is left out, and counted beside the mean. Two methods are compared
+on the cases that both have drawn.
 """
 
 import csv
@@ -21,10 +22,8 @@ import pyarrow as pa
 from benchmarks.intervals import FEWEST_SUBJECTS, Mean, mean_interval, paired_difference, ranks
 from benchmarks.metrics import METRICS
 from benchmarks.results import COMPARABLE, to_frame
+from benchmarks.words import count
 from iper_toolkit.assets import manifests_folder
-
-# Boards are sorted by the first of these that they have: the person counts more than the still scene.
-_DECISIVE = ("ssim_person", "ssim")
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,11 @@ class Column:
     @property
     def key(self) -> tuple[str, str, str]:
         return (self.metric, self.version, self.mask_source)
+
+    @property
+    def is_official(self) -> bool:
+        """Whether it is in the official package's form, which stands apart from the standard one."""
+        return self.metric.endswith("_official")
 
     @property
     def heading(self) -> str:
@@ -78,7 +82,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two methods on the people that both drew: the mean of `first - second`, paired by person."""
+    """The mean of `first - second` over the cases that both have drawn, paired by person."""
 
     first: str
     second: str
@@ -91,7 +95,10 @@ class Board:
 
     facts: dict[str, Any]  # the columns of COMPARABLE
     columns: tuple[Column, ...]
-    entries: tuple[Entry, ...]  # best first by the decisive column
+    decisive: int  # the column that the board is sorted and summed up by
+    entries: tuple[
+        Entry, ...
+    ]  # best first by the decisive column; those not through with every case last
     pairs: tuple[Pair, ...]  # of every two methods, in the order of the entries
     num_subjects: int
     num_cases: int
@@ -133,10 +140,25 @@ def build_boards(table: pa.Table) -> list[Board]:
     unknown = sorted(set(rows["metric"].unique()) - set(METRICS))
     if unknown:
         raise ValueError(f"This version knows no metric {', '.join(unknown)}; update it.")
+    rows["method"] = _labels(rows)
     return [
         _board(dict(zip(COMPARABLE, facts, strict=True)), part)
         for facts, part in rows.groupby(list(COMPARABLE), observed=True, sort=True)
     ]
+
+
+def _labels(rows: pd.DataFrame) -> pd.Series:
+    """What each row's method is called: its name, and where one name has several versions or weights, those too."""
+    told = ["method", "method_version", "weights"]
+    identities = list(rows[told].drop_duplicates().astype(str).itertuples(index=False, name=None))
+    names = [name for name, _, _ in identities]
+    labels = rows["method"].astype(str)
+    for name, version, weights in identities:
+        if names.count(name) > 1:
+            own = (rows[told] == [name, version, weights]).all(axis=1)
+            ours = f"weights {weights[:8]}" if weights else "no weights"
+            labels[own] = f"{name} (version {version}, {ours})"
+    return labels.astype("category")
 
 
 def _board(facts: dict[str, Any], rows: pd.DataFrame) -> Board:
@@ -160,7 +182,8 @@ def _board(facts: dict[str, Any], rows: pd.DataFrame) -> Board:
         )
     )
     methods = sorted(str(name) for name in rows["method"].unique())
-    means = {column.key: _subject_means(rows, column) for column in columns}
+    by_case = {column.key: _case_means(rows, column) for column in columns}
+    means = {key: _subject_means(found) for key, found in by_case.items()}
     cases = rows[["method", "case", "subject"]].drop_duplicates()
     num_cases = int(cases["case"].nunique())
     places = {}
@@ -201,16 +224,18 @@ def _board(facts: dict[str, Any], rows: pd.DataFrame) -> Board:
                 cells=tuple(cells),
             )
         )
-    ordered = tuple(_sorted(entries, columns))
+    decisive = _decisive(columns, [means[column.key] for column in columns])
+    ordered = tuple(_sorted(entries, decisive, columns[decisive].better, num_cases))
     return Board(
         facts={name: _plain(value) for name, value in facts.items()},
         columns=columns,
+        decisive=decisive,
         entries=ordered,
         pairs=tuple(
             Pair(
                 first.method,
                 second.method,
-                tuple(_difference(means[c.key], first.method, second.method) for c in columns),
+                tuple(_difference(by_case[c.key], first.method, second.method) for c in columns),
             )
             for first, second in combinations(ordered, 2)
         ),
@@ -219,8 +244,8 @@ def _board(facts: dict[str, Any], rows: pd.DataFrame) -> Board:
     )
 
 
-def _subject_means(rows: pd.DataFrame, column: Column) -> pd.DataFrame:
-    """Subjects x methods: frames are averaged to cases, cases to clips, clips to people."""
+def _case_means(rows: pd.DataFrame, column: Column) -> pd.DataFrame:
+    """Mean over the frames of each case: (subject, clip, case) x methods, NaN where there is no score."""
     own = rows[
         (rows["metric"] == column.metric)
         & (rows["metric_version"] == column.version)
@@ -229,32 +254,45 @@ def _subject_means(rows: pd.DataFrame, column: Column) -> pd.DataFrame:
     failure = METRICS[column.metric].failure_value
     scores = own[["method", "subject", "clip", "case"]].copy()
     scores["value"] = own["value"].where(own["status"] != "failed", failure)
-    for keys in (
-        ("method", "subject", "clip", "case"),
-        ("method", "subject", "clip"),
-        ("method", "subject"),
-    ):
-        scores = scores.groupby(list(keys), observed=True)["value"].mean().reset_index()
-    return scores.pivot(index="subject", columns="method", values="value")
+    keys = ["method", "subject", "clip", "case"]
+    means = scores.groupby(keys, observed=True)["value"].mean().reset_index()
+    return means.pivot(index=["subject", "clip", "case"], columns="method", values="value")
 
 
-def _difference(means: pd.DataFrame, first: str, second: str) -> Mean:
-    """Of two methods by one metric; of nobody where one of them has no score."""
-    if not {first, second} <= set(means):
+def _subject_means(of_cases: pd.DataFrame) -> pd.DataFrame:
+    """Subjects x methods: cases are averaged to clips, clips to people."""
+    of_clips = of_cases.groupby(level=["subject", "clip"], observed=True).mean()
+    return of_clips.groupby(level="subject", observed=True).mean()
+
+
+def _difference(of_cases: pd.DataFrame, first: str, second: str) -> Mean:
+    """Of two methods by one metric, on the cases in which both have a score."""
+    if not {first, second} <= set(of_cases):
         return mean_interval(np.empty(0))
+    means = _subject_means(of_cases[[first, second]].dropna())
     return paired_difference(means[first].to_numpy(), means[second].to_numpy())
 
 
-def _sorted(entries: Sequence[Entry], columns: Sequence[Column]) -> list[Entry]:
-    decisive = 0
-    for name in reversed(_DECISIVE):
-        for k, column in enumerate(columns):
-            decisive = k if column.metric == name else decisive
-    sign = -1 if columns[decisive].better == "higher" else 1
+def _decisive(columns: Sequence[Column], means: Sequence[pd.DataFrame]) -> int:
+    """The person counts more than the still scene, the standard form more than the official package's.
 
-    def place(entry: Entry) -> tuple[bool, float, str]:
+    Of one metric on masks of several sources, the one that covers most people decides.
+    """
+
+    def place(k: int) -> tuple[bool, bool, int, int]:
+        column = columns[k]
+        order = list(METRICS).index(column.metric)
+        return (column.is_official, column.region != "person", order, -len(means[k]))
+
+    return min(range(len(columns)), key=place)
+
+
+def _sorted(entries: Sequence[Entry], decisive: int, better: str, num_cases: int) -> list[Entry]:
+    sign = -1 if better == "higher" else 1
+
+    def place(entry: Entry) -> tuple[bool, bool, float, str]:
         mean = entry.cells[decisive].mean.mean
-        return (math.isnan(mean), sign * mean, entry.method)
+        return (entry.num_cases < num_cases, math.isnan(mean), sign * mean, entry.method)
 
     return sorted(entries, key=place)
 
@@ -310,7 +348,7 @@ Layout = Callable[[list[list[str]]], list[str]]
 def _lines(board: Board, layout: Layout) -> list[str]:
     lines = [
         board.title,
-        f"{_count(board.num_subjects, 'person', 'people')}, {_count(board.num_cases, 'case')}",
+        f"{count(board.num_subjects, 'person', 'people')}, {count(board.num_cases, 'case')}",
         "",
     ]
     head = ["method", *(column.heading for column in board.columns), "failed", "frames"]
@@ -372,7 +410,10 @@ def _remarks(board: Board) -> list[str]:
         )
     incomplete = [e.method for e in board.entries if e.num_cases < board.num_cases]
     if incomplete:
-        remarks.append(f"Not through with every case, so not ranked: {', '.join(incomplete)}.")
+        remarks.append(
+            f"Not through with every case, so last and not ranked: {', '.join(incomplete)}. Differences are over "
+            "the cases that both methods have."
+        )
     if any(entry.num_failed for entry in board.entries):
         remarks.append("A failed case counts with the worst score on every frame.")
     if any(cell.num_undefined for entry in board.entries for cell in entry.cells):
@@ -389,10 +430,6 @@ def _published_text(published: Sequence[Published], layout: Layout) -> str:
     rows += [[p.method, p.dataset, p.metric, p.value, p.comparable, p.seen] for p in published]
     lines = ["Published numbers, copied and not verified; never ranked with the above:", ""]
     return "\n".join(["", *lines, *layout(rows), ""])
-
-
-def _count(number: int, one: str, many: str | None = None) -> str:
-    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def _aligned(rows: list[list[str]]) -> list[str]:

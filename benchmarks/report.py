@@ -26,7 +26,7 @@ from benchmarks.page import (
 )
 from benchmarks.results import COMPARABLE, read_rows, rows_file, to_frame
 from benchmarks.runner import read_run
-from benchmarks.score_tables import decisive_column, outcome, score_groups
+from benchmarks.score_tables import outcome, score_groups
 from benchmarks.words import NONE, count, listed, megabytes, number, seconds, sentence_count
 from iper_toolkit.atomic import write_atomically
 from iper_toolkit.protocols import shipped_protocols
@@ -235,7 +235,7 @@ def _board(
     cases: dict[str, gallery.Case],
     colors: dict[str, int],
 ) -> Board:
-    decisive = decisive_column(board)
+    decisive = board.columns[board.decisive]
     scores = rows[
         (rows["metric"] == decisive.metric)
         & (rows["metric_version"] == decisive.version)
@@ -258,7 +258,7 @@ def _board(
     return Board(
         anchor=anchor,
         title=_KINDS[board.facts["kind"]],
-        lede=outcome(board, decisive),
+        lede=outcome(board),
         groups=score_groups(board, colors),
         gallery_note=note,
         galleries=tuple(galleries),

@@ -9,7 +9,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -19,7 +18,6 @@ import pyarrow.parquet as pq
 from iper_toolkit.atomic import write_atomically
 
 SCHEMA_VERSION = "1"
-Status = Literal["ok", "undefined", "failed"]
 
 _COLUMNS: tuple[tuple[str, pa.DataType, str], ...] = (
     ("method", pa.string(), "name of the method"),
@@ -80,7 +78,7 @@ COMPARABLE = (
     "synthetic",
 )
 # What names one case of one method: a block of rows that is written, moved and merged as a whole.
-BLOCK = ("method", *COMPARABLE, "case")
+BLOCK = ("method", "method_version", "weights", *COMPARABLE, "case")
 _WITHIN_BLOCK = ("metric", "metric_version", "region", "mask_source", "frame")
 
 

@@ -13,14 +13,6 @@ from benchmarks.leaderboard import Board, Column, Entry, Pair
 from benchmarks.page import Cell, Comparison, Group, MethodRow, MetricHead
 from benchmarks.words import MINUS, NONE, number
 
-_OFFICIAL_SUFFIX = "_official"
-
-
-def decisive_column(board: Board) -> Column:
-    """The metric that the pictures and the summary go by: of the person in the standard form, if scored."""
-    standard, official = _picked(board)
-    return board.columns[(standard or official)[0]]
-
 
 def score_groups(board: Board, colors: dict[str, int]) -> tuple[Group, ...]:
     """The standard metrics, then, apart from them, those in the official package's form."""
@@ -38,14 +30,14 @@ def score_groups(board: Board, colors: dict[str, int]) -> tuple[Group, ...]:
 def _picked(board: Board) -> tuple[list[int], list[int]]:
     """Indices of the standard and of the official columns, those of the person first."""
     order = sorted(range(len(board.columns)), key=lambda k: board.columns[k].region != "person")
-    official = [k for k in order if board.columns[k].metric.endswith(_OFFICIAL_SUFFIX)]
+    official = [k for k in order if board.columns[k].is_official]
     return [k for k in order if k not in official], official
 
 
-def outcome(board: Board, decisive: Column) -> str:
+def outcome(board: Board) -> str:
     """The main finding in a few sentences."""
-    k = board.columns.index(decisive)
-    leader = board.entries[0]
+    k, leader = board.decisive, board.entries[0]
+    decisive = board.columns[k]
     if len(board.entries) == 1:
         return f"{decisive.title} of {leader.method}: {_mean_text(decisive, leader, k)}."
     found = (
@@ -165,7 +157,7 @@ def _verdict(pair: Pair, difference: Mean, column: Column) -> str:
     """What a paired difference says, in words."""
     first, second = pair.first, pair.second
     if math.isnan(difference.mean):
-        return f"{first} and {second} have no person in common"
+        return f"{first} and {second} have no case in common"
     if difference.low is None or difference.high is None:
         return f"too few people to tell {first} and {second} apart"
     if difference.low <= 0 <= difference.high:

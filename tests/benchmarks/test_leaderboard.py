@@ -18,6 +18,7 @@ from benchmarks.leaderboard import (
 )
 from benchmarks.metrics import METRICS
 from benchmarks.results import CaseFacts, Scores, case_table, concatenated
+from benchmarks.score_tables import outcome
 
 FACTS = {
     "method_version": "1",
@@ -141,7 +142,91 @@ def test_a_method_that_is_not_through_is_not_ranked() -> None:
     (board,) = boards(*people("copy", 0), *people("warp", 2)[:-1])
     ranks = {entry.method: entry.cells[0].rank for entry in board.entries}
     assert ranks == {"copy": 1, "warp": None}
-    assert "Not through with every case, so not ranked: warp" in as_text([board])
+    assert "Not through with every case, so last and not ranked: warp" in as_text([board])
+
+
+def test_a_method_that_is_not_through_is_last_and_compared_on_what_both_have() -> None:
+    """Half the clips, the easy ones: better by 5 in the mean, worse by 1 on what both have drawn."""
+    whole = [
+        block("whole", f"{k}/{clip}", values=[value + k])
+        for k in range(8)
+        for clip, value in (("easy", 30), ("hard", 18))
+    ]
+    half = [block("half", f"{k}/easy", values=[29 + k + 0.01 * (k % 2)]) for k in range(8)]
+    (board,) = boards(*whole, *half)
+    assert [entry.method for entry in board.entries] == ["whole", "half"]
+    assert board.entries[1].cells[0].mean.mean > board.entries[0].cells[0].mean.mean
+    (pair,) = board.pairs
+    (difference,) = pair.differences
+    assert (pair.first, pair.second) == ("whole", "half")
+    assert difference.mean == pytest.approx(0.995)
+    assert difference.low > 0.98
+    assert difference.high < 1.01
+
+
+def test_methods_without_a_common_case_have_no_difference() -> None:
+    (board,) = boards(block("a", "1/a"), block("b", "1/b"))
+    (pair,) = board.pairs
+    assert np.isnan(pair.differences[0].mean)
+    assert pair.differences[0].n == 0
+
+
+def test_two_versions_under_one_name_are_two_entries() -> None:
+    (board,) = boards(
+        block("ours", "1/a", values=[1.0]),
+        block("ours", "1/a", values=[3.0], method_version="2"),
+        block("ours", "1/a", values=[2.0], method_version="2", weights="0123456789abcdef"),
+        block("copy", "1/a", values=[0.0]),
+    )
+    assert {entry.method: entry.cells[0].mean.mean for entry in board.entries} == {
+        "ours (version 2, no weights)": 3.0,
+        "ours (version 2, weights 01234567)": 2.0,
+        "ours (version 1, no weights)": 1.0,
+        "copy": 0.0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("scores", "leader"),
+    [
+        # By PSNR of the frame a leads, by L1 of the person b does.
+        ({("psnr", ""): (30, 20), ("l1_person", "set"): (0.3, 0.1)}, "b"),
+        ({("psnr_official", ""): (30, 20), ("l1", ""): (0.3, 0.1)}, "b"),
+        ({("ssim", ""): (0.9, 0.1), ("ssim_person", "set"): (0.2, 0.8)}, "b"),
+        ({("psnr", ""): (30, 20)}, "a"),
+    ],
+)
+def test_the_summary_names_whom_the_board_puts_first(
+    scores: dict[tuple[str, str], tuple[float, float]], leader: str
+) -> None:
+    (board,) = boards(
+        *(
+            block(method, "1/a", metric=metric, values=[pair[k]], mask_source=masks)
+            for k, method in enumerate("ab")
+            for (metric, masks), pair in scores.items()
+        )
+    )
+    assert board.entries[0].method == leader
+    column = board.columns[board.decisive]
+    best = max if column.better == "higher" else min
+    assert scores[column.metric, column.mask_source]["ab".index(leader)] == best(
+        scores[column.metric, column.mask_source]
+    )
+    assert outcome(board).startswith(f"{leader} has the best mean {column.title}")
+
+
+def test_of_two_mask_sources_the_one_with_most_people_decides() -> None:
+    def both(method: str, on_body: float, on_set: float) -> list[pa.Table]:
+        return [
+            block(method, "1/a", metric="l1_person", mask_source="body", values=[on_body]),
+            block(method, "2/a", metric="l1_person", mask_source="set", values=[on_set]),
+            block(method, "3/a", metric="l1_person", mask_source="set", values=[on_set]),
+        ]
+
+    (board,) = boards(*both("a", 0.1, 0.4), *both("b", 0.3, 0.2))
+    assert board.columns[board.decisive].mask_source == "set"
+    assert board.entries[0].method == "b"
+    assert outcome(board).startswith("b has the best mean L1 (person): 0.2000")
 
 
 @pytest.mark.parametrize(

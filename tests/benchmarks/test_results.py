@@ -123,6 +123,12 @@ def test_two_answers_to_one_question_are_an_error() -> None:
         merge_tables({"here": table(), "there": table(0.5)})
 
 
+@pytest.mark.parametrize("change", [{"method_version": "2"}, {"weights": "f" * 64}])
+def test_another_version_is_another_method(change: dict[str, str]) -> None:
+    blocks = merge_tables({"here": table(), "there": table(0.5, **change)})
+    assert len(blocks) == 2
+
+
 def test_other_settings_are_another_question() -> None:
     blocks = merge_tables({"here": table(), "there": table(0.5, size=512)})
     assert len(blocks) == 2
