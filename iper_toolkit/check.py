@@ -9,8 +9,8 @@ from typing import Any
 
 from iper_toolkit import manifest
 from iper_toolkit.layout import SourceClip, find_clips, read_dataset_info
-from iper_toolkit.prepare import STAGE_FILE, STAGES
-from iper_toolkit.stages import read_json, stage_folder
+from iper_toolkit.prepare import STAGES
+from iper_toolkit.stages import STAGE_FILE, read_json, stage_folder
 
 
 @dataclass(frozen=True)

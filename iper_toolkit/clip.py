@@ -217,7 +217,10 @@ class Clip:
         return FrameCursor(self.source)
 
     def background(self, size: int) -> NDArray[np.uint8]:
-        """(size, size, 3) uint8 RGB: the crop without the person, as far as it was ever seen."""
+        """(size, size, 3) uint8 RGB: the crop without the person, as far as it was ever seen.
+
+        It is stored at the crop's side, up to 1024 pixels, whatever the proxy's size.
+        """
         path = stage_folder(self.root, "proxy", self.id) / "background.png"
         return resize(read_image(path), (size, size))
 

@@ -66,6 +66,8 @@ _CLIP_COLUMNS: tuple[tuple[str, pa.DataType, str], ...] = (
     ("mask_source", pa.string(), "set (ships with the dataset), file (beside the clip) or body"),
     ("front_frames", pa.list_(pa.int32()), "up to 25 most frontal frames, best first"),
     ("back_frames", pa.list_(pa.int32()), "up to 25 least frontal frames, least first"),
+    ("masks_sha256", pa.string(), "of the packed masks that a method and a metric are given"),
+    ("background_sha256", pa.string(), "of the picture of the background"),
     ("status", pa.string(), "done or failed"),
     ("error", pa.string(), "why it failed, empty if it did not"),
     ("licence", pa.string(), "as dataset.toml says, else empty"),

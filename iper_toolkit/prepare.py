@@ -39,6 +39,7 @@ from iper_toolkit.atomic import (
 )
 from iper_toolkit.layout import DatasetInfo, SourceClip, find_clips, read_dataset_info
 from iper_toolkit.stages import (
+    STAGE_FILE,
     VERSIONS,
     ClipWork,
     Options,
@@ -49,7 +50,6 @@ from iper_toolkit.stages import (
 
 _log = logging.getLogger(__name__)
 
-STAGE_FILE = "stage.json"
 FAILURE_FILE = "failure.json"
 
 

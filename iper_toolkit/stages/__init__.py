@@ -18,6 +18,10 @@ from iper_toolkit.layout import DatasetInfo, SourceClip
 VERSIONS = {"source": 1, "crop": 1, "fit": 1, "front": 1, "mask": 1, "proxy": 1, "rows": 1}
 
 
+STAGE_FILE = "stage.json"
+"""In each stage's folder: its key, and size and sha256 of what it made."""
+
+
 def stage_folder(root: Path, stage: str, clip_id: str) -> Path:
     """``<root>/cache/<stage>-v<version>/<clip_id>``: what the stage made of a clip."""
     return root / "cache" / f"{stage}-v{VERSIONS[stage]}" / clip_id
@@ -30,7 +34,7 @@ class Options:
     body: str = "open"
     """"open", or the path of an SMPL file (licensed by its makers) for SMPL fits."""
     size: int = 512
-    """Working size: largest side of the proxy video and the background, pixels."""
+    """Working size: largest side of the proxy video, pixels."""
     crop_factor: float = 1.3
     """Side of the crop over the person's largest extent, for clips fitted from keypoints."""
 
@@ -55,6 +59,10 @@ class ClipWork:
     def made(self, stage: str, name: str) -> Path:
         """A file that an earlier stage made of this clip."""
         return stage_folder(self.root, stage, self.clip.clip_id) / name
+
+    def made_sha256(self, stage: str, name: str) -> str:
+        """sha256 of such a file, as it was recorded when it was made."""
+        return str(read_json(self.made(stage, STAGE_FILE))["outputs"][name]["sha256"])
 
     def source_facts(self) -> SourceFacts:
         return SourceFacts(**read_json(self.made("source", "source.json"))["facts"])

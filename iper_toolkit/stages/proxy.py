@@ -17,12 +17,16 @@ from iper_toolkit.video import BrokenVideo, read_frames, write_video
 NUM_SAMPLES = 24
 """Frames that the background is taken from, evenly spread."""
 
+MAX_PLATE_SIDE = 1024
+"""The background is stored at the crop's side, but not larger; pixels."""
+
 
 def run(work: ClipWork) -> None:
     """Makes ``proxy.mp4`` (H.264, keyframe every 10), ``background.png`` and ``proxy.json``."""
     facts, crop = work.source_facts(), work.crop()
     masks = PackedMasks.read(work.made("mask", "masks.npz"))
     size = max(2, min(work.options.size, crop.side) // 2 * 2)  # H.264 takes even sides
+    plate_side = min(MAX_PLATE_SIDE, crop.side)
     count = min(NUM_SAMPLES, facts.num_frames)
     sampled = set(np.linspace(0, facts.num_frames - 1, count).round().astype(int).tolist())
     images: list[NDArray[np.uint8]] = []
@@ -32,8 +36,10 @@ def run(work: ClipWork) -> None:
         for index, frame in enumerate(_checked_frames(work, facts)):
             small = cut_and_resize(frame, crop, size)
             if index in sampled:
-                images.append(small)
-                people.append(grow(masks.at([index], size)[0]))
+                images.append(
+                    small if plate_side == size else cut_and_resize(frame, crop, plate_side)
+                )
+                people.append(grow(masks.at([index], plate_side)[0]))
             yield small
 
     metadata = {"comment": "synthetic; working copy"} if work.info.synthetic else {}

@@ -46,6 +46,8 @@ def run(work: ClipWork) -> None:
         "mask_source": clip.mask_source,
         "front_frames": front,
         "back_frames": back,
+        "masks_sha256": work.made_sha256("mask", "masks.npz"),
+        "background_sha256": work.made_sha256("proxy", "background.png"),
         "status": "done",
         "error": "",
     }

@@ -167,6 +167,39 @@ def test_only_what_depends_on_a_change_is_repeated(
     assert manifest.read_clips(root).to_pylist()[0]["split"] == ""
 
 
+def test_the_digest_covers_all_that_a_method_is_given(mini_root: MakeRoot, mini: type) -> None:
+    root = mini_root(1)
+    prepare(root)
+    first = Dataset.open(root)
+    row = first.rows["001/1/1"]
+    for column, stage, name in (
+        ("masks_sha256", "mask", "masks.npz"),
+        ("background_sha256", "proxy", "background.png"),
+    ):
+        assert row[column] == manifest.file_sha256(stage_folder(root, stage, "001/1/1") / name)
+    # one pixel of one mask, with the person's area as it was
+    path = root / "masks/001/1/1.npz"
+    masks = mini.clip(1, 8)[1].copy()
+    inside, outside = np.argwhere(masks[3] == 255)[0], np.argwhere(masks[3] == 0)[0]
+    masks[3][tuple(inside)], masks[3][tuple(outside)] = 0, 255
+    np.savez_compressed(path, masks=masks)
+    prepare(root)
+    second = Dataset.open(root)
+    assert second.rows["001/1/1"]["masks_sha256"] != row["masks_sha256"]
+    assert second.digest != first.digest
+
+
+def test_the_background_does_not_depend_on_the_proxy(mini_root: MakeRoot) -> None:
+    root = mini_root(1)
+    prepare(root, options=Options(size=96))
+    before = Dataset.open(root)
+    plate = before.clip("001/1/1").background(96)
+    prepare(root, options=Options(size=32))
+    after = Dataset.open(root)
+    assert np.array_equal(after.clip("001/1/1").background(96), plate)
+    assert after.digest == before.digest
+
+
 def test_options_there_and_back_never_mix_outputs(mini_root: MakeRoot) -> None:
     root = mini_root(1)
     prepare(root, options=Options(size=64))
