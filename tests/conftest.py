@@ -9,19 +9,27 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED = REPOSITORY.parent / "shared"
 
 
+def outside_folder(variable: str, usual: Path, inside: str = "") -> Path:
+    """A folder that is not part of the repository: where `variable` says, else at `usual`.
+
+    Only a folder that nobody named may be missing: then its tests are skipped.
+    """
+    named = os.environ.get(variable)
+    folder = Path(named or usual) / inside
+    if folder.is_dir():
+        return folder
+    if named:
+        pytest.fail(f"{variable} is {named}, but there is no folder {folder}; correct or unset it.")
+    pytest.skip(f"no folder {folder}; set {variable} to the one that should be used")
+
+
 @pytest.fixture(scope="session")
 def fixtures_folder() -> Path:
-    """Numbers that the reference implementations gave; not part of the repository."""
-    folder = Path(os.environ.get("PARITY_FIXTURES", SHARED / "fixtures"))
-    if not folder.is_dir():
-        pytest.skip(f"no parity fixtures at {folder}; set PARITY_FIXTURES to their folder")
-    return folder
+    """Numbers that the reference implementations gave."""
+    return outside_folder("PARITY_FIXTURES", SHARED / "fixtures")
 
 
 @pytest.fixture(scope="session")
 def real_clip_folder() -> Path:
-    """A real clip with keypoints and masks; not part of the repository."""
-    folder = Path(os.environ.get("REAL_CLIPS", SHARED / "real")) / "akun_1"
-    if not folder.is_dir():
-        pytest.skip(f"no real clip at {folder}; set REAL_CLIPS to the folder that holds akun_1/")
-    return folder
+    """A real clip with keypoints and masks."""
+    return outside_folder("REAL_CLIPS", SHARED / "real", "akun_1")

@@ -127,7 +127,6 @@ def test_body_with_hands(toy: Arrays, toy_body_with_hands: Body) -> None:
 
 def test_equals_smplx() -> None:
     """The 45 joints and all vertices, to 1e-5 m, through smplx's own class."""
-    pytest.importorskip("smplx", reason="install smplx to compare with it")
     body = load_body()
     random = torch.Generator().manual_seed(0)
     pose = 0.4 * torch.randn(5, 72, generator=random)
@@ -142,7 +141,6 @@ def test_equals_smplx() -> None:
 
 
 def test_a_body_comes_back_from_smplx_unchanged() -> None:
-    pytest.importorskip("smplx", reason="install smplx to compare with it")
     body = load_body()
     back = from_smplx(to_smplx(body), body.id)
     for name in ("template", "shape_directions", "pose_directions", "weights", "faces"):
@@ -152,7 +150,8 @@ def test_a_body_comes_back_from_smplx_unchanged() -> None:
 
 
 def test_smplx_loads_the_pickled_arrays_unchanged(tmp_path: Path) -> None:
-    smplx = pytest.importorskip("smplx", reason="install smplx to compare with it")
+    import smplx
+
     body = load_body()
     path = tmp_path / "SMPL_NEUTRAL.pkl"
     path.write_bytes(pickle.dumps(smpl_arrays(body), protocol=2))
