@@ -27,6 +27,7 @@ from iper_toolkit.synthetic.mesh import (
     moved,
     normals,
     smoothed,
+    wave_noise,
     with_trait,
 )
 
@@ -37,7 +38,6 @@ _WAIST = -0.13
 _ARMPIT = 0.10
 _ARM_START = 0.20  # |x|
 _WRIST = 0.635  # |x|
-_FLOOR = -1.156
 SOLE_THICKNESS = 0.014  # every shoe has the same sole, so that one motion fits all outfits
 
 
@@ -405,17 +405,6 @@ def _soft_normals(mesh: SkinnedMesh, rounds: int = 4) -> Array:
     return soft / np.maximum(np.linalg.norm(soft, axis=1, keepdims=True), 0.3)
 
 
-def _wobble(rest: Array, seed: int, wavelength: float) -> Array:
-    """(V,) smooth seeded noise in about [-1, 1]."""
-    random = np.random.default_rng(seed)
-    total = np.zeros(len(rest))
-    for _ in range(6):
-        direction = random.normal(size=3)
-        direction *= 2 * np.pi / (wavelength * random.uniform(0.7, 1.5) * np.linalg.norm(direction))
-        total += np.sin(rest @ direction + random.uniform(0, 2 * np.pi))
-    return (total / 3).astype(np.float32)
-
-
 def _torso_rings(mesh: SkinnedMesh) -> tuple[Array, Array]:
     """(72,) angles and the chest's radius at them, metres, in the person's own shape."""
     vertices, rest = mesh.vertices, mesh.rest
@@ -434,7 +423,7 @@ def _sew_top(top: Top, tights: SkinnedMesh, layer: int, tucked: bool) -> list[Pi
     x, y = np.abs(rest[:, 0]), rest[:, 1]
     arm = np.clip((x - 0.17) / 0.06, 0, 1) * (y > 0)
     field = top_field(top, rest)
-    noise = _wobble(rest, top.fabric.seed, 0.11)
+    noise = wave_noise(rest, top.fabric.seed, 0.11)
     loose = top.looseness
     base = 0.006 + 0.010 * layer
     body = base + 0.003 + loose * (0.012 * np.clip((0.20 - y) / 0.3, 0.15, 1) + 0.003 * noise)
@@ -533,7 +522,7 @@ def _leg_axis(mesh: SkinnedMesh) -> tuple[Array, Array, Array]:
 def _sew_trousers(bottom: Bottom, tights: SkinnedMesh, shoes: Shoes) -> Piece:
     rest = tights.rest
     y = rest[:, 1]
-    noise = _wobble(rest, bottom.fabric.seed + 1, 0.12)
+    noise = wave_noise(rest, bottom.fabric.seed + 1, 0.12)
     over_boots = 0.010 if shoes.top > -1.0 and bottom.hem < shoes.top else 0.0
     offset = 0.005 + bottom.looseness * (0.004 + 0.002 * noise) + over_boots * (y < -0.75)
     pushed = tights.vertices + _soft_normals(tights) * offset[:, None]

@@ -55,6 +55,7 @@ from iper_toolkit.synthetic.people import (
     sample_person,
 )
 from iper_toolkit.synthetic.render import Camera, compose, draw_person
+from iper_toolkit.synthetic.reproducible import turned_points
 from iper_toolkit.synthetic.scenes import Scene, draw_plate, sample_scene
 
 Array = NDArray[np.float32]
@@ -408,9 +409,9 @@ def _set_stage(job: _Job, posed: list[Array]) -> _Stage:
     grain *= np.float32(strength / grain.std())
 
     rotation = Camera(1, scene.pitch, (0, 0)).rotation
-    seen = np.concatenate([vertices.reshape(-1, 3) for vertices in posed]) @ rotation[:2].T
-    low, high = seen.min(0), seen.max(0)
-    standing = posed[0][0] @ rotation[1]
+    seen = turned_points(np.concatenate([v.reshape(-1, 3) for v in posed]), rotation)
+    low, high = seen[:, :2].min(0).tolist(), seen[:, :2].max(0).tolist()
+    standing = seen[: len(posed[0][0]), 1]
     height = float(standing.max() - standing.min())
     ground = 2 * feet - 1  # NDC of the floor under the person
     # As large as wanted, but raised arms, long steps and kicks stay inside the frame.
@@ -429,7 +430,9 @@ def _set_stage(job: _Job, posed: list[Array]) -> _Stage:
             middle + 0.97 / scale - (high[0] - low[0]) / 2,
         )
     )
-    camera = Camera(float(scale), scene.pitch, (side, float(ground / scale)))
+    camera = Camera(
+        round(float(scale), 6), scene.pitch, (round(side, 6), round(float(ground / scale), 6))
+    )
     return _Stage(scene, camera, draw_plate(scene, pixels), grain, pixels)
 
 

@@ -7,10 +7,10 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from iper_toolkit.images import encode_image
 from iper_toolkit.synthetic.fits import Fit
 from iper_toolkit.video import write_video
 
@@ -21,13 +21,7 @@ _MOVE_ATTEMPTS = 5
 
 def write_jpeg(path: Path, image: NDArray[np.uint8]) -> None:
     """(H, W, 3) RGB as a JPEG whose comment segment is the mark."""
-    done, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-    if not done:
-        raise ValueError(f"{path}: OpenCV cannot encode an image of shape {image.shape}.")
-    comment = MARK.encode("ascii")
-    segment = b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment
-    stream = data.tobytes()
-    path.write_bytes(stream[:2] + segment + stream[2:])
+    path.write_bytes(encode_image(image, ".jpg", quality=_JPEG_QUALITY, comment=MARK))
 
 
 def write_frames(folder: Path, frames: Iterable[NDArray[np.uint8]]) -> None:

@@ -17,6 +17,7 @@ from iper_toolkit.synthetic.mesh import (
     moved,
     normals,
     smoothed,
+    wave_noise,
     with_trait,
 )
 
@@ -129,30 +130,20 @@ def grow_hair(hair: Hair, body: SkinnedMesh) -> SkinnedMesh:
     return joined(parts)
 
 
-def _noise(points: Array, seed: int, wavelength: float) -> Array:
-    random = np.random.default_rng(seed)
-    total = np.zeros(len(points))
-    for _ in range(9):
-        direction = random.normal(size=3)
-        direction *= 2 * np.pi / (wavelength * random.uniform(0.6, 1.6) * np.linalg.norm(direction))
-        total += np.sin(points @ direction + random.uniform(0, 2 * np.pi))
-    return (total / 4).astype(np.float32)
-
-
 def _cap(hair: Hair, body: SkinnedMesh) -> SkinnedMesh:
     rest = body.rest
     field = body.traits[:, 1]
-    tufts = 0.0035 * _noise(rest * [1, 0.4, 0.8], hair.seed, 0.02)
+    tufts = 0.0035 * wave_noise(rest * [1, 0.4, 0.8], hair.seed, 0.02)
     field = np.where(field > -0.5, field + tufts, field).astype(np.float32)
     # Close to the scalp at the hairline, full three fingers behind it.
     edge = np.clip(field / 0.058, 0.05, 1) ** 0.8
     thickness = hair.thickness * edge
     if hair.curl > 0:
-        thickness = thickness * (1 + 0.10 * hair.curl * _noise(rest, hair.seed + 1, 0.05))
+        thickness = thickness * (1 + 0.10 * hair.curl * wave_noise(rest, hair.seed + 1, 0.05))
         # A round head of hair: fuller above and behind.
         thickness *= 1 + 0.25 * hair.curl * np.clip((rest[:, 1] - 0.40) / 0.1, -0.6, 1)
     else:
-        thickness = thickness * (1 + 0.14 * _noise(rest * [1, 0.3, 0.5], hair.seed + 1, 0.022))
+        thickness = thickness * (1 + 0.14 * wave_noise(rest * [1, 0.3, 0.5], hair.seed + 1, 0.022))
     over_forehead = np.clip((rest[:, 2] - 0.07) / 0.09, 0, 1) * np.clip(
         (rest[:, 1] - 0.44) / 0.04, 0, 1
     )
@@ -202,7 +193,7 @@ def _curtain(hair: Hair, end: float, body: SkinnedMesh) -> SkinnedMesh:
     head = np.clip((mesh.rest[:, 1] - 0.12) / 0.18, 0.25, 1)
     weights = np.zeros_like(mesh.weights)
     weights[:, _HEAD], weights[:, _SPINE3] = head, 1 - head
-    tips = end + 0.012 * _noise(mesh.rest * [1, 0.2, 1], hair.seed + 3, 0.03)
+    tips = end + 0.012 * wave_noise(mesh.rest * [1, 0.2, 1], hair.seed + 3, 0.03)
     field = (mesh.rest[:, 1] - tips).astype(np.float32)
     mesh = replace(mesh, weights=weights, pose_directions=np.zeros_like(mesh.pose_directions))
     mesh = with_trait(mesh, "strand", (0.5 - mesh.rest[:, 1]).astype(np.float32))

@@ -6,12 +6,14 @@ a neckline or a hairline is where a smooth field of the rest position is zero, n
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from math import hypot
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from iper_toolkit.body.skinning import SkinnedPoints
+from iper_toolkit.synthetic.reproducible import settled
 
 Array = NDArray[np.floating]
 
@@ -41,9 +43,9 @@ class SkinnedMesh:
     ) -> "SkinnedMesh":
         """The body or a garment layer in one person's shape; `shape` is (10,) coefficients."""
         template = points.template.numpy()
-        shaped = template + points.shape_directions.numpy() @ shape
+        directions = points.shape_directions.numpy().astype(np.float64)
         return cls(
-            vertices=shaped.astype(np.float32),
+            vertices=settled(template + directions @ shape.astype(np.float64)),
             rest=template.copy(),
             weights=points.weights.numpy(),
             pose_directions=points.pose_directions.numpy(),
@@ -174,6 +176,22 @@ def smoothed(values: Array, faces: NDArray[np.int32], rounds: int) -> Array:
     return flat.reshape(values.shape).astype(np.float32)
 
 
+def wave_noise(points: Array, seed: int, wavelength: float) -> NDArray[np.float32]:
+    """(V,) smooth seeded noise in about [-1, 1] at (V, 3) points: nine waves in random directions.
+
+    Args:
+        wavelength: metres from crest to crest, about.
+    """
+    random = np.random.default_rng(seed)
+    x, y, z = np.asarray(points, np.float64).T
+    total = np.zeros(len(points))
+    for _ in range(9):
+        u, v, w = random.normal(size=3).tolist()
+        rate = 2 * np.pi / (wavelength * random.uniform(0.6, 1.6) * hypot(u, v, w))
+        total += np.sin(rate * (u * x + v * y + w * z) + random.uniform(0, 2 * np.pi))
+    return (total / 4).astype(np.float32)
+
+
 _VERTEX_FIELDS = ("vertices", "rest", "weights", "pose_directions", "traits")
 
 
@@ -196,7 +214,11 @@ def attached(
     share = (share / share.sum(1, keepdims=True)).astype(np.float32)
 
     def blended(values: Array) -> Array:
-        return np.einsum("vk,vk...->v...", share, values[index]).astype(np.float32)
+        total = np.zeros((len(points), *values.shape[1:]), np.float32)
+        for near in range(neighbours):
+            weight = share[:, near].reshape(-1, *[1] * (values.ndim - 1))
+            total += weight * values[index[:, near]]
+        return total
 
     return SkinnedMesh(
         vertices=points.astype(np.float32) + blended(host.vertices - host.rest),

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from iper_toolkit.rotations import axis_angle_to_matrix, matrix_to_axis_angle
+from iper_toolkit.synthetic.reproducible import settled
 
 Array = NDArray[np.floating]
 
@@ -26,6 +27,7 @@ HANDS = (22, 23)  # SMPL's hand joints: the knuckles
 _GRID_HERTZ = 120.0  # the pelvis is planned on this grid and then read at the frames' times
 _REACH = 0.995  # of a stretched leg: a knee that never locks has no jerk
 _TOE_OUT = np.deg2rad(9.0)
+_HALF_TURN_RADIANS = 1e-7  # nearer to half a turn than this, rounding alone chooses the axis
 _RELAXED_FINGERS = np.deg2rad(22.0)
 
 
@@ -197,12 +199,26 @@ def turned(motion: Motion, frame: int, angles: Array) -> Motion:
     root = torch.from_numpy(motion.pose[frame, 0].astype(np.float64))
     turn = torch.from_numpy(_rotation("y", np.asarray(angles, np.float64)))
     pose = np.repeat(motion.pose[frame : frame + 1], count, 0)
-    pose[:, 0] = matrix_to_axis_angle(turn @ axis_angle_to_matrix(root)).numpy()
+    pose[:, 0] = axis_angle(turn @ axis_angle_to_matrix(root))
     return Motion(
         pose,
         np.repeat(motion.pelvis[frame : frame + 1], count, 0),
         np.repeat(motion.standing[frame : frame + 1], count, 0),
     )
+
+
+def axis_angle(rotations: torch.Tensor) -> NDArray[np.float32]:
+    """(..., 3, 3) float64 rotations -> (..., 3), the same bits in every process.
+
+    Of the two axes of half a turn the one whose last component that is not zero is positive.
+    """
+    vectors = matrix_to_axis_angle(rotations).numpy()
+    half_turn = np.pi - np.linalg.norm(vectors, axis=-1, keepdims=True) < _HALF_TURN_RADIANS
+    sign = np.zeros_like(vectors[..., :1])
+    for component in (2, 1, 0):
+        value = vectors[..., component : component + 1]
+        sign = np.where((sign == 0) & (np.abs(value) > _HALF_TURN_RADIANS), np.sign(value), sign)
+    return settled(np.where(half_turn & (sign < 0), -vectors, vectors))
 
 
 def _frame_times(num_frames: int, seconds: float) -> Array:
@@ -482,8 +498,7 @@ def _solve(
         for joint, rotation in zip((HIPS[foot], KNEES[foot], ANKLES[foot]), chain, strict=True):
             local[:, joint] = rotation
     local[:, PELVIS] = root
-    pose = matrix_to_axis_angle(torch.from_numpy(local)).numpy().astype(np.float32)
-    return Motion(pose, pelvis.astype(np.float32), feet.standing)
+    return Motion(axis_angle(torch.from_numpy(local)), settled(pelvis), feet.standing)
 
 
 def _reach(skeleton: Skeleton, foot: int) -> float:

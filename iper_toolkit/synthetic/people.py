@@ -15,7 +15,6 @@ from iper_toolkit.body.layers import Layer, load_layers
 from iper_toolkit.body.model import Body
 from iper_toolkit.body.parts import DETAILS
 from iper_toolkit.body.skinning import Skeleton as PosedSkeleton
-from iper_toolkit.body.skinning import SkinnedPoints, deform
 from iper_toolkit.synthetic.clothes import (
     SOLE_THICKNESS,
     Outfit,
@@ -35,6 +34,7 @@ from iper_toolkit.synthetic.materials import (
 )
 from iper_toolkit.synthetic.mesh import SkinnedMesh, joined, keep_faces, with_trait
 from iper_toolkit.synthetic.motion import Motion, Skeleton
+from iper_toolkit.synthetic.reproducible import settled, skinned
 
 Array = NDArray[np.floating]
 
@@ -136,6 +136,12 @@ def _colour(values: NDArray[np.float64]) -> Colour:
 
 
 @lru_cache(maxsize=1)
+def exact_body() -> Body:
+    """The open body in float64, whose products differ too little between processes to matter."""
+    return load_body("open").to(dtype=torch.float64)
+
+
+@lru_cache(maxsize=1)
 def _sources() -> tuple[Body, dict[str, Layer], Array]:
     """The open body, its layers, and (V, 4) how far a vertex is lip, nail, ear or mouth."""
     body = load_body("open")
@@ -196,7 +202,9 @@ def dress_person(identity: Identity, outfit: Outfit) -> DressedPerson:
     for piece in pieces:
         add(piece.mesh, material_of_piece(piece), lined=piece.kind != "shoe")
     mesh = _joined_with_linings(meshes)
-    joints = (body.joint_template + body.joint_directions @ torch.from_numpy(shape)).numpy()
+    exact = exact_body()
+    coefficients = torch.from_numpy(shape).double()
+    joints = settled((exact.joint_template + exact.joint_directions @ coefficients).numpy())
     floor = float(tights.vertices[:, 1].min()) - SOLE_THICKNESS
     sole = float(joints[[7, 8], 1].mean()) - floor
     return DressedPerson(
@@ -207,7 +215,7 @@ def dress_person(identity: Identity, outfit: Outfit) -> DressedPerson:
         skeleton=Skeleton(joints.astype(np.float64), sole),
         shape=shape,
         skirt=_skirt_front(mesh, np.concatenate(rows), pieces),
-        bending=_bending(mesh, body.joint_template.numpy()),
+        bending=_bending(mesh, settled(exact.joint_template.numpy())),
     )
 
 
@@ -251,22 +259,23 @@ def _bending(mesh: SkinnedMesh, joints: Array) -> Array:
 
 def pose_person(person: DressedPerson, motion: Motion) -> Array:
     """(T, V, 3) float32 world positions, metres, y up, floor at 0."""
-    body, _, _ = _sources()
-    pose = torch.from_numpy(motion.pose.reshape(len(motion), -1))
-    shape = torch.from_numpy(person.shape)[None].expand(len(motion), -1)
-    skeleton = body.skeleton(pose, shape)
+    frames = len(motion)
+    pose = torch.from_numpy(motion.pose.reshape(frames, -1)).double()
+    shape = torch.from_numpy(person.shape).double()[None].expand(frames, -1)
+    skeleton = exact_body().skeleton(pose, shape)
     mesh = person.mesh
-    points = SkinnedPoints(
-        torch.from_numpy(mesh.vertices),
-        torch.zeros(len(mesh.vertices), 3, 0),
-        torch.from_numpy(mesh.pose_directions),
-        torch.from_numpy(mesh.weights),
+    feature = (skeleton.rotations[:, 1:] - torch.eye(3, dtype=torch.float64)).flatten(1)
+    posed = skinned(
+        mesh.vertices,
+        mesh.pose_directions,
+        mesh.weights,
+        settled(feature.numpy()),
+        settled(skeleton.transforms.numpy()),
     )
-    posed = deform(points, shape[:, :0], skeleton)
     if len(person.skirt):
         _lay_over_thighs(posed, person, skeleton)
-    shift = torch.from_numpy(motion.pelvis) - skeleton.joints[:, 0]
-    return (posed + shift[:, None]).numpy()
+    posed += (motion.pelvis - settled(skeleton.joints[:, 0].numpy()))[:, None]
+    return posed
 
 
 def _skirt_front(
@@ -278,25 +287,28 @@ def _skirt_front(
     return used[mesh.rest[used, 2] > -0.01].astype(np.int64)
 
 
-def _lay_over_thighs(posed: torch.Tensor, person: DressedPerson, skeleton: PosedSkeleton) -> None:
+def _lay_over_thighs(posed: Array, person: DressedPerson, skeleton: PosedSkeleton) -> None:
     """Push the skirt's front in `posed` (T, V, 3) up onto thighs that came through it, in place."""
     cloth = posed[:, person.skirt]
+    joints = settled(skeleton.joints.numpy())
+    turns = settled(skeleton.transforms[..., :3].numpy())
     for hip, knee in ((1, 4), (2, 5)):
-        start, end = skeleton.joints[:, hip], skeleton.joints[:, knee]
-        length = torch.linalg.vector_norm(end - start, dim=-1)
-        along = (end - start) / length[:, None]
-        front = skeleton.transforms[:, hip, :, 2]
-        front = front - (front * along).sum(-1, keepdim=True) * along
-        front = front / torch.linalg.vector_norm(front, dim=-1, keepdim=True)
-        side = torch.linalg.cross(along, front, dim=-1)
+        start = joints[:, hip]
+        bone = joints[:, knee] - start
+        length = np.sqrt((bone**2).sum(-1, keepdims=True))
+        along = bone / length
+        front = turns[:, hip, :, 2]
+        front = front - (front * along).sum(-1, keepdims=True) * along
+        front = front / np.sqrt((front**2).sum(-1, keepdims=True))
+        side = np.cross(along, front)
         place = cloth - start[:, None]
-        down = torch.einsum("tvc,tc->tv", place, along) / length[:, None]
-        across = torch.einsum("tvc,tc->tv", place, side)
-        height = torch.einsum("tvc,tc->tv", place, front)
-        radius = _THIGH_RADIUS - 0.022 * down.clamp(0, 1)
+        down = (place * along[:, None]).sum(-1) / length
+        across = (place * side[:, None]).sum(-1)
+        height = (place * front[:, None]).sum(-1)
+        radius = _THIGH_RADIUS - 0.022 * down.clip(0, 1)
         needed = radius * (1 - (across / (1.35 * radius)) ** 2)
         # Where the thigh begins and past the knee the cloth is free.
-        ends = ((down + 0.12) / 0.15).clamp(0, 1) * ((1.2 - down) / 0.15).clamp(0, 1)
-        lift = (needed - height).clamp(min=0) * ends * (needed > 0)
+        ends = ((down + 0.12) / 0.15).clip(0, 1) * ((1.2 - down) / 0.15).clip(0, 1)
+        lift = (needed - height).clip(min=0) * ends * (needed > 0)
         cloth = cloth + lift[..., None] * front[:, None]
     posed[:, person.skirt] = cloth

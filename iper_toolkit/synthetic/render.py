@@ -30,6 +30,7 @@ from iper_toolkit.synthetic.materials import (
     skin_colour,
 )
 from iper_toolkit.synthetic.people import DressedPerson
+from iper_toolkit.synthetic.reproducible import turned_points
 
 Array = NDArray[np.floating]
 
@@ -110,16 +111,19 @@ def draw_person(
     """Draw one frame.
 
     Args:
+        person: the mesh and its materials.
         vertices: (V, 3) float32 world positions of the person's mesh, metres.
         bend: (23,) radians that joints 1..23 are bent by: cloth creases there.
+        camera: where the frame's square lies.
+        light: the key light casts shadows; sky and ground are dimmed by what stands before them.
         size: S of the picture.
     """
     mesh = person.mesh
     faces = mesh.faces
     fine = size * _SUPERSAMPLING
-    seen = vertices @ camera.rotation.T.astype(np.float32)
+    seen = turned_points(vertices, camera.rotation)
     seen[:, :2] = camera.scale * (seen[:, :2] + np.array(camera.shift, np.float32))
-    face, barycentric, _ = rasterize_array(seen.astype(np.float32), faces, fine)
+    face, barycentric, _ = rasterize_array(seen, faces, fine)
 
     normal = np.zeros_like(vertices)
     _add_normals(vertices, faces, person.inside, normal)
@@ -127,10 +131,10 @@ def draw_person(
     openness = _ambient_openness(vertices, normal, faces, middle)
     to_light = np.array(light.direction)
     light_view = _view(to_light).astype(np.float32)
-    lit = ((vertices - middle) @ light_view.T).astype(np.float32)
+    lit = turned_points(vertices - middle, light_view)
     lit[:, :2] /= _SHADOW_REACH
     _, _, shadow = rasterize_array(lit, faces, _SHADOW_SIZE)
-    creases = person.bending @ np.minimum(bend, 1.6).astype(np.float32)
+    creases = (person.bending * np.minimum(bend, 1.6).astype(np.float32)).sum(1)
     crease = np.minimum(0.34 + 0.85 * creases, 1.6).astype(np.float32)
 
     colour = np.zeros((size, size, 3), np.float32)
@@ -199,7 +203,7 @@ def _ambient_openness(
     depth = np.empty((_OCCLUSION_SIZE, _OCCLUSION_SIZE), np.float32)
     for view in _OCCLUSION_VIEWS:
         direction = -view[2]
-        lit = centred @ view.T
+        lit = turned_points(centred, view)
         lit[:, :2] /= reach
         rasterize_array(lit, faces, _OCCLUSION_SIZE, face, barycentric, depth)
         _gather_openness(
@@ -478,7 +482,7 @@ def _floor_shade(
 ) -> Array:
     """(S, S) share of light the person takes from the floor: cast shadow and contact."""
     below = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]], np.float32)  # seen from under the floor
-    contact = ((vertices - np.array([middle[0], 0, middle[2]])) @ below.T).astype(np.float32)
+    contact = turned_points(vertices - np.array([middle[0], 0, middle[2]]), below)
     contact[:, :2] /= _SHADOW_REACH
     resolution = 128
     _, _, height = rasterize_array(contact, faces, resolution)
