@@ -216,7 +216,9 @@ def _run(
     from benchmarks.methods import BUILT_IN
     from benchmarks.metrics import METRICS
     from benchmarks.planning import Settings, default_kind
+    from benchmarks.record import read_run
     from benchmarks.results import read_rows
+    from benchmarks.words import count
     from benchmarks.workers import RunDescription, run_described
     from iper_toolkit.cli import parse_shard
     from iper_toolkit.clip import Dataset
@@ -251,12 +253,10 @@ def _run(
     )
     part = parse_shard(shard)
     with _progress(quiet=as_json) as tell:
-        done, outcomes, complete = run_described(
-            description, shard=part, workers=workers, tell=tell
-        )
+        done, _, complete = run_described(description, shard=part, workers=workers, tell=tell)
     plan = done.plan()
-    summary = json.loads((description.out / "run.json").read_text(encoding="utf-8"))
-    unreadable = {one.case: one.error for one in outcomes if one.status == "unreadable"}
+    summary = read_run(description.out)
+    unreadable = summary["unreadable_cases"]
     failed = summary["failures"]
     if as_json:
         _print_json(
@@ -268,33 +268,28 @@ def _run(
             unreadable=unreadable,
         )
     else:
-        if complete:
-            found = (
-                boards.build_boards(read_rows(description.out / "rows.parquet"))
-                if _has_rows(description.out)
-                else []
-            )
-            click.echo(boards.as_text(found), nl=False)
+        rows = description.out / "rows.parquet"
+        if rows.is_file() and len(table := read_rows(rows)):
+            click.echo(boards.as_text(boards.build_boards(table)), nl=False)
         _print_problems(
             "failed", {f"{one['method']} on {one['case']}": one["error"] for one in failed}
         )
         _print_problems("not in the dataset", plan.missing)
         _print_problems("unreadable", unreadable)
         click.echo(
-            f"{description.out}: {len(plan.cases)} cases, "
+            f"{description.out}: {count(len(plan.cases), 'case')}, "
             + (
                 "complete."
                 if complete
-                else "not complete: other shards are at work, or clips could not be read."
+                else "not complete: "
+                + (
+                    f"{count(len(unreadable), 'case')} could not be read; give the same command again to retry."
+                    if unreadable
+                    else "other shards are at work."
+                )
             )
         )
     sys.exit(1 if failed or plan.missing or unreadable else 0)
-
-
-def _has_rows(out: Path) -> bool:
-    from benchmarks.results import read_rows
-
-    return len(read_rows(out / "rows.parquet")) > 0
 
 
 @main.command()

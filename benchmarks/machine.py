@@ -13,7 +13,7 @@ import iper_toolkit
 
 
 def peak_memory_bytes() -> int:
-    """Most memory that this process has held so far; all methods of the process together."""
+    """Most memory that this process has held so far, whatever it was for."""
     if sys.platform == "win32":  # pragma: no cover
         return 0  # not known there without another package
     import resource

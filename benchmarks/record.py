@@ -14,6 +14,17 @@ def case_paths(out: Path, method: str, case_key: str) -> tuple[Path, Path]:
     return stem.with_name(f"{stem.name}.parquet"), stem.with_name(f"{stem.name}.json")
 
 
+def unreadable_path(out: Path, case_key: str) -> Path:
+    """Where it is noted that the files of a case could not be read, as long as that is so."""
+    return out / "unreadable" / f"{case_key}.json"
+
+
+def read_unreadable(out: Path, case_keys: Sequence[str]) -> dict[str, str]:
+    """Case key -> why its files could not be read when it was last tried."""
+    paths = {key: unreadable_path(out, key) for key in case_keys}
+    return {key: str(read_json(path)["error"]) for key, path in paths.items() if path.is_file()}
+
+
 def read_run(out: Path) -> dict[str, Any]:
     """run.json of a run's folder.
 
@@ -43,12 +54,14 @@ def read_records(out: Path, method: str, case_keys: Sequence[str]) -> list[dict[
 
 
 def describe_method(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Counts, speed and memory of one method, from the records of its cases."""
+    """Version, counts and speed of one method, from the records of its cases."""
     drawn = sum(one["num_drawn"] for one in records)
     seconds = {
         name: sum(one[name] for one in records) for name in ("seconds_draw", "seconds_personalize")
     }
     return {
+        "version": records[0]["method_version"] if records else "",
+        "weights": records[0]["weights"] if records else "",
         "num_cases": len(records),
         "num_failed": sum(one["status"] == "failed" for one in records),
         "num_drawn": drawn,
@@ -56,10 +69,6 @@ def describe_method(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "seconds_a_frame": seconds["seconds_draw"] / drawn if drawn else None,
         "seconds_personalize_a_case": (
             seconds["seconds_personalize"] / len(records) if records else None
-        ),
-        "peak_memory_bytes": max((one["peak_memory_bytes"] for one in records), default=None),
-        "peak_device_memory_bytes": max(
-            (one["peak_device_memory_bytes"] for one in records), default=None
         ),
     }
 

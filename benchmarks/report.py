@@ -73,7 +73,7 @@ def _page(run_folder: Path) -> Page:
         order = [entry.method for entry in boards[0].entries] if boards else []
         order += [name for name in methods if name not in order]
         shown.append(_driven_board(run_folder, driven, order))
-    missing = run["missing_cases"]
+    not_tried = run["missing_cases"] | run["unreadable_cases"]
     return Page(
         title=_title(run, boards),
         lede=" ".join(_lede(board, _rows_of(rows, board)) for board in boards)
@@ -86,8 +86,6 @@ def _page(run_folder: Path) -> Page:
             "Drawing a frame",
             "Learning a person",
             "Pictures drawn",
-            "Peak memory",
-            "Peak device memory",
         ),
         speeds=tuple(_speed(name, colors[name], told) for name, told in run["methods"].items()),
         failure_note=(
@@ -96,7 +94,7 @@ def _page(run_folder: Path) -> Page:
         ),
         failures=(
             *(Failure(one["method"], one["case"], one["error"]) for one in run["failures"]),
-            *(Failure("not tried", case, why) for case, why in sorted(missing.items())),
+            *(Failure("not tried", case, why) for case, why in sorted(not_tried.items())),
         ),
         notes=tuple(Fact(case, note) for case, note in sorted(run["notes"].items())),
         published_note=(
@@ -161,12 +159,17 @@ def _banners(run: dict[str, Any], boards: Sequence[leaderboard.Board]) -> list[B
                 f"The protocol {run['protocol']['id']} was made for these clips; nobody else has scored them.",
             )
         )
-    elif settings["targets"] != "official":
+    else:
+        ours = (
+            "Here pictures are shrunk by area averaging, never re-encoded, and averaged to people first"
+            + ("" if settings["targets"] == "official" else ", and source frames are not scored")
+            + "."
+        )
         found.append(
             Banner(
                 "Not comparable with published numbers.",
-                "Source frames are not scored here, and metrics are in their standard form. The official "
-                "package scored source frames too and used a form of its own.",
+                "The official package shrinks with bilinear interpolation without smoothing, stores pictures as "
+                f"JPEG, averages the means of batches of 16 frames, and scores source frames too. {ours}",
             )
         )
     if settings["max_frames"]:
@@ -181,13 +184,21 @@ def _banners(run: dict[str, Any], boards: Sequence[leaderboard.Board]) -> list[B
         found.append(
             Banner("Not everybody.", f"Restricted to the people {listed(settings['subjects'])}.")
         )
-    if not run["complete"]:
-        through = [name for name, told in run["methods"].items() if told["complete"]]
+    through = [name for name, told in run["methods"].items() if told["complete"]]
+    if len(through) < len(run["methods"]):
         found.append(
             Banner(
                 "Not finished.",
                 f"Only methods that are through with every case are scored: {listed(through) or 'none'}. "
                 "The same command goes on where it stopped.",
+            )
+        )
+    if run["unreadable_cases"]:
+        found.append(
+            Banner(
+                "Clips could not be read.",
+                f"{count(len(run['unreadable_cases']), 'case')} could not be read and stand in no table, whatever "
+                "the method; they are listed under what failed. The same command tries them again.",
             )
         )
     if run["missing_cases"]:
@@ -293,10 +304,13 @@ def _driven_board(run_folder: Path, cases: Sequence[gallery.Case], methods: Sequ
 def _machine_sentence(run: dict[str, Any]) -> str:
     machine = run["machine"]
     gpu = f", {machine['gpu']}" if machine["gpu"] else ""
+    peak = run["peak_device_memory_bytes"]
+    device = f", and {megabytes(peak)} on the device" if peak else ""
     return (
         f"Measured during the run on {machine['processor']}, {count(machine['num_cores'], 'core')}{gpu}, "
         f"{machine['system']}, Python {machine['python']}. Seconds are wall time of the method alone, without "
-        "reading and scoring. Memory is the most that the process held so far, which methods of one process share."
+        f"reading and scoring. A process held at most {megabytes(run['peak_memory_bytes'])}{device}, for "
+        "reading, scoring and all its methods together."
     )
 
 
@@ -308,8 +322,6 @@ def _speed(method: str, color: int, told: dict[str, Any]) -> SpeedRow:
             seconds(told["seconds_a_frame"]),
             seconds(told["seconds_personalize_a_case"]),
             number(told["num_drawn"]),
-            megabytes(told["peak_memory_bytes"]),
-            megabytes(told["peak_device_memory_bytes"]),
         ),
     )
 

@@ -3,15 +3,17 @@
 What a run leaves in its folder::
 
     run.json                              settings, versions, speed, memory, failures
-    rows.parquet                          the table; only methods that are through with every case
+    rows.parquet                          the table; only methods that are through with every readable case
     cases/<method>/<case key>.parquet     one case's rows: its being there says that the case is done
-    cases/<method>/<case key>.json        how it went: seconds, memory, what failed and why
+    cases/<method>/<case key>.json        how it went: version, seconds, what failed and why
+    unreadable/<case key>.json            why the files of a case could not be read; goes when they can
     pictures/<method>/<case key>/         00000.png ..., numbered within the case
     pictures/source|target/<case key>/    what was given, and what was wanted
 
 A run may be killed at any moment and started again; shards on a shared folder never meet. A method
 that raises, or gives other than the wanted pictures, has failed on the case: that is recorded, and
-counts. A clip that cannot be read says nothing of a method: it is reported, and tried again next time.
+counts. A clip that cannot be read says nothing of a method: its cases are reported, left out for every
+method, and tried again next time. One folder holds one version of a method.
 """
 
 import dataclasses
@@ -45,6 +47,8 @@ from benchmarks.record import (
     read_json,
     read_records,
     read_run,
+    read_unreadable,
+    unreadable_path,
     write_json,
 )
 from benchmarks.results import (
@@ -63,6 +67,8 @@ from iper_toolkit.protocols import Protocol as CaseTables
 
 # Frames that are decoded, drawn and scored at a time.
 CHUNK = 32
+# What reading a damaged clip raises. `BodyMismatch` is a ValueError too, but the whole run's and not one clip's.
+_FILE_ERRORS = (OSError, ValueError, KeyError, IndexError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -125,7 +131,8 @@ class Run:
         """Make the folder, or go on in it.
 
         Raises:
-            ValueError: the folder holds a run with other settings.
+            ValueError: the folder holds a run with other settings, or cases that another version of one of the
+                methods drew.
         """
         settings = self._identity()
         path = self.out / "run.json"
@@ -144,6 +151,9 @@ class Run:
                 started = datetime.now(UTC).isoformat(timespec="seconds")
                 record = {"started": started, "command": self.command, "complete": False}
                 write_json(path, {"schema": 1, "settings": settings, **record})
+        for case in self.plan().cases:
+            for method in self.methods:
+                self.is_done(method, case)
 
     def _identity(self) -> dict[str, Any]:
         settings: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self.settings)))
@@ -161,10 +171,26 @@ class Run:
     # -------------------------------------------------------------------------------------- drawing
 
     def is_done(self, method: Method, case: ImitationCase) -> bool:
-        rows, record = case_paths(self.out, method.name, case.key)
+        """Whether the folder holds the case, drawn by this very method.
+
+        Raises:
+            ValueError: another version of the method drew it, or one with other weights.
+        """
+        rows, path = case_paths(self.out, method.name, case.key)
         if not rows.is_file():
             return False
-        return not self.retry_failed or read_json(record)["status"] == "ok"
+        record = read_json(path)
+        there = (record["method_version"], record["weights"])
+        if there != (method.version, method.weights):
+            was, now = (
+                f"version {version!r} with weights {weights[:12] or 'none'}"
+                for version, weights in (there, (method.version, method.weights))
+            )
+            raise ValueError(
+                f"{self.out} holds {case.key} as {method.name} drew it in {was}; now it is {now}. Choose another "
+                "--out, or call the new one by another name (NAME=SPEC)."
+            )
+        return not self.retry_failed or record["status"] == "ok"
 
     def do(self, group: Sequence[ImitationCase]) -> list[Outcome]:
         """Draw and score the cases of one person with every method that has not yet."""
@@ -184,8 +210,8 @@ class Run:
                 task = self._reader.read_task(case, person)
             except BodyMismatch:
                 raise
-            except (OSError, ValueError, KeyError, IndexError, RuntimeError) as error:
-                outcomes.append(Outcome(case.key, "", "unreadable", _sentence(error)))
+            except _FILE_ERRORS as error:
+                outcomes.append(self._note_unreadable(case, error))
                 continue
             for method in todo:
                 if method.name not in knows_person:
@@ -200,8 +226,16 @@ class Run:
             try:
                 outcomes += self._score(task, todo, knows_person)
             except _Unreadable as error:
-                outcomes.append(Outcome(case.key, "", "unreadable", str(error)))
+                outcomes.append(self._note_unreadable(case, error.cause))
+            else:
+                unreadable_path(self.out, case.key).unlink(missing_ok=True)
         return outcomes
+
+    def _note_unreadable(self, case: ImitationCase, error: BaseException) -> Outcome:
+        said = error.args[0] if isinstance(error, KeyError) and error.args else error
+        outcome = Outcome(case.key, "", "unreadable", f"{type(error).__name__}: {said}")
+        write_json(unreadable_path(self.out, case.key), {"case": case.key, "error": outcome.error})
+        return outcome
 
     def _score(
         self, task: Task, methods: Sequence[Method], knows_person: dict[str, tuple[str, float]]
@@ -229,8 +263,8 @@ class Run:
                     masks = None
                     if needs_mask and scored.any():
                         masks = task.driver.masks(wanted, self.settings.size)
-                except (OSError, ValueError, KeyError, IndexError, RuntimeError) as error:
-                    raise _Unreadable(_sentence(error)) from error
+                except _FILE_ERRORS as error:
+                    raise _Unreadable(error) from error
                 self._keep_pictures("target", task.case, positions[decoded], truth, task.kept)
                 of_scored = scored[decoded]
                 for drawing in drawings:
@@ -359,6 +393,8 @@ class Run:
             {
                 "case": case.key,
                 "method": method.name,
+                "method_version": method.version,
+                "weights": method.weights,
                 "status": status,
                 "error": error,
                 "traceback": drawing.error,
@@ -384,11 +420,18 @@ class Run:
     def finish(self, plan: Plan) -> bool:
         """Write what the folder holds together: rows.parquet of the methods that are through, and run.json.
 
+        Cases whose files could not be read are left out of the table for every method, and named in run.json.
+
         Args:
-            plan: of the whole run, all shards. Returns whether every case of every method is done.
+            plan: of the whole run, all shards.
+
+        Returns:
+            Whether every case of every method is done.
         """
-        keys = [case.key for case in plan.cases]
+        all_keys = [case.key for case in plan.cases]
         with locked(self.out / ".lock"):
+            unreadable = read_unreadable(self.out, all_keys)
+            keys = [key for key in all_keys if key not in unreadable]
             folder = self.out / "cases"
             names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
             through = [
@@ -396,43 +439,45 @@ class Run:
                 for name in names
                 if all(case_paths(self.out, name, key)[0].is_file() for key in keys)
             ]
-            if through:
+            if through and keys:
                 tables = {}
                 for name in through:
                     for key in keys:
                         path = case_paths(self.out, name, key)[0]
                         tables[str(path)] = read_rows(path)
                 write_rows(self.out / "rows.parquet", merge_tables(tables))
-            summary = self._summary(plan, names, through)
+            summary = self._summary(plan, names, through, unreadable)
             write_json(self.out / "run.json", summary)
         return bool(summary["complete"])
 
-    def _summary(self, plan: Plan, names: Sequence[str], through: Sequence[str]) -> dict[str, Any]:
+    def _summary(
+        self,
+        plan: Plan,
+        names: Sequence[str],
+        through: Sequence[str],
+        unreadable: dict[str, str],
+    ) -> dict[str, Any]:
         methods: dict[str, Any] = {}
         failures: list[dict[str, str]] = []
         notes: dict[str, str] = {}
-        known = {method.name: method for method in self.methods}
         before = read_run(self.out)
-        told_before = before.get("methods", {})
+        peaks = {
+            name: [before.get(name, 0)]
+            for name in ("peak_memory_bytes", "peak_device_memory_bytes")
+        }
         for name in names:
             records = read_records(self.out, name, [case.key for case in plan.cases])
             failures += list_failures(name, records)
             notes |= {one["case"]: one["note"] for one in records if one["note"]}
-            told = told_before.get(name, {"version": "", "weights": ""})
-            if name in known:
-                told = {"version": known[name].version, "weights": known[name].weights}
-            methods[name] = {
-                "version": told["version"],
-                "weights": told["weights"],
-                "complete": name in through,
-                **describe_method(records),
-            }
+            for peak, found in peaks.items():
+                found += [one[peak] for one in records]
+            methods[name] = {"complete": name in through, **describe_method(records)}
         return {
             "schema": 1,
             "settings": self._identity(),
             "started": before["started"],
             "command": before["command"],
-            "complete": all(method.name in through for method in self.methods),
+            "complete": not unreadable and all(method.name in through for method in self.methods),
             "protocol": {
                 "id": self.protocol.id,
                 "version": self.protocol.version,
@@ -447,9 +492,12 @@ class Run:
             },
             "num_cases": len(plan.cases),
             "missing_cases": plan.missing,
+            "unreadable_cases": unreadable,
             "methods": methods,
             "failures": failures,
             "notes": notes,
+            # Of one process; the methods of a process share it, so it says nothing of one of them.
+            **{name: max(found) for name, found in peaks.items()},
             "machine": machine(),
             "versions": versions(),
         }
@@ -458,9 +506,9 @@ class Run:
 class _Unreadable(Exception):
     """A clip's files gave out in the middle of a case."""
 
-
-def _sentence(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error.args[0] if isinstance(error, KeyError) and error.args else error}"
+    def __init__(self, cause: BaseException) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
 
 
 def run_all(

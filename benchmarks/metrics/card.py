@@ -22,9 +22,9 @@ class Metric:
     """One metric of generated frames against true ones.
 
     Scores that are not finite never enter a mean; they are counted beside it. NaN says that the
-    metric is not defined on this frame (nobody on the mask). +inf is the PSNR of identical pictures:
-    a mean that holds one is +inf and says nothing of the other frames. Leaving it out can only
-    lower a method's mean, so nobody gains by it.
+    metric is not defined on this frame (nobody on the mask), for whatever method. +inf is the PSNR of
+    identical pictures in the official package's form alone: a mean that holds one is +inf and says nothing
+    of the other frames. The standard PSNR is finite everywhere, so that no method loses its best frames.
 
     The card's version goes into every row of scores. It rises when the same pictures would get other
     numbers, so that old and new rows are never averaged.

@@ -42,17 +42,20 @@ def ssim_official(generated: Frames, truth: Frames, mask: Masks | None = None) -
 
 
 def psnr(generated: Frames, truth: Frames, mask: Masks | None = None) -> Scores:
-    """``10 log10(255^2 / MSE)`` of all pixels and channels. Identical pictures give +inf."""
+    """``10 log10(255^2 / MSE)`` of all pixels and channels, as if at least one value were one grey level off."""
     return scores(["psnr"], generated, truth, mask)["psnr"]
 
 
 def psnr_person(generated: Frames, truth: Frames, mask: Masks | None = None) -> Scores:
-    """PSNR over the pixels of the person: NaN where there are none, +inf where they are identical."""
+    """PSNR over the pixels of the person, finite as `psnr` is; NaN where there are none."""
     return scores(["psnr_person"], generated, truth, mask)["psnr_person"]
 
 
 def psnr_official(generated: Frames, truth: Frames, mask: Masks | None = None) -> Scores:
-    """PSNR with the range guessed from the truth: 1 instead of 2 where it has no value below 128."""
+    """PSNR with the range guessed from the truth: 1 instead of 2 where it has no value below 128.
+
+    Identical pictures give +inf, as they do in the official package.
+    """
     return scores(["psnr_official"], generated, truth, mask)["psnr_official"]
 
 
@@ -154,20 +157,27 @@ def _error_means(first: NDArray, second: NDArray, person: NDArray) -> dict[str, 
     squares, absolutes, squares_person, absolutes_person, num_person = map(
         int, _error_sums(first, second, person)
     )
-    psnr_frame = _decibels(squares / first.size)
     bright = int(second.min()) >= PERSON_THRESHOLD  # no value below 0 once mapped to [-1, 1]
     num_values = 3 * num_person
     return {
-        "psnr": psnr_frame,
-        "psnr_official": psnr_frame + (OFFICIAL_PSNR_MINIMUM if bright else 0.0),
-        "psnr_person": _decibels(squares_person / num_values) if num_values else math.nan,
+        "psnr": _decibels(squares, first.size),
+        "psnr_official": (
+            _decibels(squares, first.size) + (OFFICIAL_PSNR_MINIMUM if bright else 0.0)
+            if squares
+            else math.inf
+        ),
+        "psnr_person": _decibels(squares_person, num_values) if num_values else math.nan,
         "l1": absolutes / (255 * first.size),
         "l1_person": absolutes_person / (255 * num_values) if num_values else math.nan,
     }
 
 
-def _decibels(mean_square: float) -> float:
-    return 10 * math.log10(255**2 / mean_square) if mean_square else math.inf
+def _decibels(squares: int, num_values: int) -> float:
+    """PSNR of a sum of squares. Identical pictures count as the least difference that there is.
+
+    An infinite score could enter no mean, and leaving it out would cost a method its best frames.
+    """
+    return 10 * math.log10(255**2 * num_values / max(squares, 1))
 
 
 @njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)

@@ -122,8 +122,29 @@ def test_identical_pictures() -> None:
     mask = half_mask(20, 20)
     scores = pixel.scores(pixel.PIXEL_METRICS, truth[None], truth[None], mask[None])
     for name in pixel.PIXEL_METRICS:
-        expected = {"s": 1.0, "p": np.inf, "l": 0.0}[name[0]]
+        expected = {
+            "psnr": 10 * np.log10(255**2 * truth.size),
+            "psnr_person": 10 * np.log10(255**2 * 3 * (mask >= 128).sum()),
+            "psnr_official": np.inf,
+        }.get(name, {"s": 1.0, "l": 0.0}.get(name[0]))
         assert scores[name][0] == pytest.approx(expected, abs=1e-15)
+
+
+@pytest.mark.parametrize("name", ["psnr", "psnr_person"])
+def test_psnr_is_finite_and_never_lower_for_more_alike_pictures(name: str) -> None:
+    _, truth = noise_pair(20, 20)
+    full = np.full((1, 20, 20), 255, np.uint8)
+    falling = []
+    for grey_levels, count in ((0, 0), (1, 1), (1, 2), (2, 1), (2, 5)):
+        generated = truth.copy()
+        flat = generated.reshape(-1)
+        flat[:count] = np.where(
+            flat[:count] < 100, flat[:count] + grey_levels, flat[:count] - grey_levels
+        )
+        falling.append(pixel.scores([name], generated[None], truth[None], full)[name][0])
+    assert np.isfinite(falling).all()
+    assert falling == sorted(falling, reverse=True)
+    assert len(set(falling)) == 4  # identical counts as one grey level in one value
 
 
 def test_a_person_only_near_the_border_has_no_window_but_has_pixels() -> None:
@@ -191,4 +212,7 @@ def test_the_official_packages_numbers(fixtures_folder: Path) -> None:
                 ("ssim", "ssim_standard_01", 1e-6),
                 ("psnr", "psnr_standard_255", 1e-4),
             ):
-                assert scores[name][0] == pytest.approx(float(expected[column][i]), abs=tolerance)
+                official = float(expected[column][i])
+                if name == "psnr" and official == np.inf:
+                    official = 10 * np.log10(255**2 * truth.size)  # ours stays finite
+                assert scores[name][0] == pytest.approx(official, abs=tolerance)

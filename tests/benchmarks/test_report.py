@@ -332,6 +332,36 @@ def test_few_people_restrictions_and_dropped_pictures(tmp_path: Path) -> None:
     assert "nan" not in re.findall(r"\w+", text.lower())
 
 
+@pytest.mark.parametrize("targets", ["official", "unseen"])
+def test_shipped_protocols_are_not_comparable_with_published_numbers_either(
+    targets: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_folder = make_run(tmp_path / "run", ["001", "002"], synthetic=False, targets=targets)
+    monkeypatch.setattr("benchmarks.report.shipped_protocols", lambda: ("patterns-v1",))
+    text = Tags(write_report(run_folder).read_text(encoding="utf-8")).text
+    assert "Not comparable with published numbers." in text
+    assert "batches of 16" in text
+    assert ("and source frames are not scored" in text) == (targets == "unseen")
+
+
+def test_clips_that_could_not_be_read_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Pattern.frames
+
+    def broken(self: Pattern, indices: Sequence[int], size: int) -> NDArray[np.uint8]:
+        if self.id == "002/1/1":
+            raise OSError("cut short")
+        return whole(self, indices, size)
+
+    monkeypatch.setattr(Pattern, "frames", broken)
+    run_folder = make_run(tmp_path / "run", ["001", "002", "003"])
+    text = Tags(write_report(run_folder).read_text(encoding="utf-8")).text
+    assert "Clips could not be read." in text
+    assert "OSError: cut short" in text
+    assert "Not finished." not in text
+
+
 def test_run_without_any_score_shows_pictures_only(tmp_path: Path) -> None:
     run_folder = make_run(tmp_path / "cross", ["001", "002"], kind="cross")
     html = write_report(run_folder).read_text(encoding="utf-8")

@@ -396,11 +396,16 @@ def test_missing_clips_and_unreadable_ones_do_not_stop_the_others(
     assert run.plan().missing == {"self/003_1_2": "clip 003/1/2: moov atom not found"}
     (bad,) = [one for one in outcomes if one.status == "unreadable"]
     assert (bad.case, bad.method, bad.error) == ("self/002_1_2", "", "OSError: flipped byte")
-    assert not (tmp_path / "run" / "rows.parquet").exists()
+    # Everybody else is in the table all the same.
+    assert {row["clip"] for row in rows(tmp_path / "run")} == {"001/1/1", "001/1/2"}
+    about = read_run(tmp_path / "run")
+    assert about["unreadable_cases"] == {"self/002_1_2": "OSError: flipped byte"}
+    assert not about["complete"]
     monkeypatch.undo()
     _, complete = run_all(make(dataset, protocol, [Copy()], tmp_path / "run", body))
     assert complete
     assert {row["clip"] for row in rows(tmp_path / "run")} == set(dataset.clips)
+    assert read_run(tmp_path / "run")["unreadable_cases"] == {}
 
 
 def test_another_run_does_not_go_into_the_folder(
@@ -419,6 +424,44 @@ def test_methods_join_a_finished_run(
     run_all(make(dataset, protocol, [Painter()], tmp_path / "run", body))
     assert {row["method"] for row in rows(tmp_path / "run")} == {"copy", "painter"}
     assert set(read_run(tmp_path / "run")["methods"]) == {"copy", "painter"}
+
+
+def test_what_one_method_alone_could_read_is_left_out_for_all(
+    dataset: Any, protocol: Protocol, tmp_path: Path, body: Body, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_all(make(dataset, protocol, [Copy()], tmp_path / "run", body))
+
+    def unreadable(indices: Any, size: int) -> Any:
+        raise OSError("flipped byte")
+
+    monkeypatch.setattr(dataset.clip("002/1/2"), "frames", unreadable)
+    _, complete = run_all(make(dataset, protocol, [Painter()], tmp_path / "run", body))
+    assert not complete
+    table = rows(tmp_path / "run")
+    of = {m: {r["clip"] for r in table if r["method"] == m} for m in ("copy", "painter")}
+    assert of["copy"] == of["painter"] == set(dataset.clips) - {"002/1/2"}
+
+
+@pytest.mark.parametrize("change", ["version", "weights"])
+def test_another_version_does_not_go_into_the_folder(
+    change: str, dataset: Any, protocol: Protocol, tmp_path: Path, body: Body
+) -> None:
+    out = tmp_path / "run"
+    run_all(make(dataset, protocol, [Painter()], out, body))
+    before = (out / "run.json").read_bytes()
+    newer = Painter(colour=20)
+    setattr(newer, change, "2" * 64)
+    with pytest.raises(ValueError, match=r"painter drew it in version '1'.*another --out"):
+        run_all(make(dataset, protocol, [newer], out, body))
+    # Nor in the middle of a case list, where another process may have been at work.
+    run = make(dataset, protocol, [newer], out, body)
+    with pytest.raises(ValueError, match=r"NAME=SPEC"):
+        run.do(run.plan().groups[0])
+    assert newer.motions == []
+    assert (out / "run.json").read_bytes() == before
+    # What is in the folder is what run.json tells, whoever joins later.
+    run_all(make(dataset, protocol, [Copy()], out, body))
+    assert read_run(out)["methods"]["painter"]["version"] == "1"
 
 
 def test_a_fit_of_another_body_is_refused(
@@ -507,7 +550,8 @@ def test_run_json_tells_where_numbers_come_from(
     copied = about["methods"]["copy"]
     assert (copied["num_cases"], copied["num_drawn"], copied["num_scored"]) == (4, 30, 26)
     assert copied["seconds_a_frame"] >= 0
-    assert copied["peak_memory_bytes"] > 1 << 20
+    assert about["peak_memory_bytes"] > 1 << 20
+    assert "peak_memory_bytes" not in copied
     assert about["machine"]["num_cores"]
     assert about["versions"]["numpy"] == np.__version__
     json.dumps(about)
