@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.methods import Motion, Person
-from benchmarks.planning import PreparedClip, PreparedDataset, Settings
+from benchmarks.planning import PreparedClip, PreparedDataset, Settings, spread_evenly
 from iper_toolkit.body import Body, BodyMismatch, BodyParams
 from iper_toolkit.camera import transfer_camera
 from iper_toolkit.grounding import foot_height, stabilise_motion
@@ -45,8 +46,10 @@ class CaseReader:
     ) -> None:
         self._dataset, self._settings = dataset, settings
         self._body, self._keep = body, keep
+        self._opened: dict[str, PreparedClip] = {}  # the clips of the person at hand
 
     def read_person(self, case: ImitationCase) -> Person:
+        self._opened = {}
         clip = self._clip(case.clip)
         sources = list(case.source_frames)
         size = self._settings.size
@@ -66,12 +69,15 @@ class CaseReader:
         )
 
     def _clip(self, clip_id: str) -> PreparedClip:
+        if clip_id in self._opened:
+            return self._opened[clip_id]
         clip = self._dataset.clip(clip_id)
         if clip.body_id != self._body.id:
             raise BodyMismatch(
                 f"Clip {clip_id} was fitted with body {clip.body_id!r}, and this run poses {self._body.id!r}. "
                 "Name the file of that body with --body."
             )
+        self._opened[clip_id] = clip
         return clip
 
     def read_task(self, case: ImitationCase, person: Person) -> Task:
@@ -90,14 +96,11 @@ class CaseReader:
         wanted = np.flatnonzero(scored) if case.kind == "self" else np.arange(len(frames))
         drawn = np.arange(len(frames))
         if 0 < self._settings.max_frames < len(wanted):
-            drawn = wanted[_spread(len(wanted), self._settings.max_frames)]
-        kept = {
-            "all": drawn,
-            "none": drawn[:0],
-            "some": drawn[_spread(len(drawn), KEPT_PICTURES)],
-        }[self._keep]
-        bodies = self._motion_bodies(case, person.params, driver)
+            drawn = np.array(spread_evenly(wanted.tolist(), self._settings.max_frames))
+        num_kept = {"all": len(drawn), "none": 0, "some": KEPT_PICTURES}[self._keep]
+        kept = spread_evenly(drawn.tolist(), num_kept)
         own = driver.params(list(frames))
+        bodies = self._motion_bodies(case, person.params, own)
         motion = Motion(
             case=case.key,
             kind=case.kind,
@@ -114,18 +117,17 @@ class CaseReader:
             motion=motion,
             frames=tuple((drawn + frames.start).tolist()),
             scored=scored[drawn],
-            kept=frozenset(kept.tolist()),
+            kept=frozenset(kept),
         )
 
     def _motion_bodies(
-        self, case: ImitationCase, source: BodyParams, driver: PreparedClip
+        self, case: ImitationCase, source: BodyParams, own: BodyParams
     ) -> BodyParams:
-        """The bodies to draw: the driver's poses with the person's shape.
+        """The bodies to draw: the driver's `own` poses with the person's shape.
 
         Self-imitation takes the driver's camera ("copy"), because the truth is seen with it. Cross-imitation
         stands the person where their source picture has them and keeps the feet on the ground ("smooth").
         """
-        own = driver.params(list(case.driver_frames))
         camera = own.camera
         if case.kind == "cross":
             feet = self._feet(own)
@@ -134,9 +136,13 @@ class CaseReader:
         shape = source.shape[:1].expand(len(own), -1)
         return BodyParams(own.body_id, camera, own.pose, shape)
 
+    @cached_property
+    def _exact_body(self) -> Body:
+        return self._body.to(dtype=torch.float64)
+
     def _feet(self, params: BodyParams) -> torch.Tensor:
         """(N,) height of the lowest point, float32 rounded from float64, so that it is the same in every process."""
-        body = self._body.to(dtype=torch.float64)
+        body = self._exact_body
         pose, shape = params.pose.double(), params.shape.double()
         parts = [
             foot_height(
@@ -145,10 +151,3 @@ class CaseReader:
             for first in range(0, len(params), _BATCH)
         ]
         return torch.cat(parts).float()
-
-
-def _spread(available: int, wanted: int) -> NDArray[np.int64]:
-    """At most `wanted` indices, spread evenly from the first to the last of `available`."""
-    if available <= wanted:
-        return np.arange(available)
-    return np.unique(np.rint(np.linspace(0, available - 1, wanted)).astype(np.int64))

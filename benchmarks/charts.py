@@ -95,7 +95,6 @@ class Curve:
     bottom: float
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
-    marks: tuple[Tick, ...]
     lines: tuple[CurveLine, ...]
 
 
@@ -158,13 +157,8 @@ def interval_chart(
     )
 
 
-def curve(
-    title: str,
-    subtitle: str,
-    series: Sequence[Series],
-    marks: Sequence[tuple[int, str]] = (),
-) -> Curve:
-    """Lay out scores along frames. `marks` are frames with a word above them."""
+def curve(title: str, subtitle: str, series: Sequence[Series]) -> Curve:
+    """Lay out scores along frames."""
     width, height, left, right, top, bottom = 760, 230, 48.0, 8.0, 18.0, 204.0
     finite = [value for one in series for value in one.values if math.isfinite(value)]
     frames = [frame for one in series for frame in one.frames]
@@ -197,7 +191,6 @@ def curve(
         bottom=bottom,
         x_ticks=tuple(Tick(x_of(value), str(value)) for value in x_values),
         y_ticks=tuple(Tick(y_of(value), f"{value:.{decimals}f}") for value in y_values),
-        marks=tuple(Tick(x_of(frame), text) for frame, text in marks),
         lines=lines,
     )
 

@@ -11,6 +11,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,7 +116,19 @@ def _shared_run_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+_ARGUMENTS = "benchmarks.cli.arguments"
+
+
+class _Recorded(click.Group):
+    """A group that remembers its arguments, whether a terminal, a test or a program gave them."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[_ARGUMENTS] = tuple(args)
+        return super().parse_args(ctx, args)
+
+
 @click.group(
+    cls=_Recorded,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="\b\nStart here:\n  lwgan-bench run --task imitation --root data/",
 )
@@ -221,26 +234,24 @@ def _run(
     from benchmarks.words import count
     from benchmarks.workers import RunDescription, run_described
     from iper_toolkit.cli import parse_shard
-    from iper_toolkit.clip import Dataset
 
-    chosen_metrics = metrics or tuple(METRICS)
-    settings = Settings(metrics=chosen_metrics, size=size, num_sources=num_sources)
-    if kind is None:
-        kind, why = default_kind(chosen_metrics)
-        click.echo(why, err=True)
     settings = Settings(
-        kind=kind,  # type: ignore[arg-type]
+        kind=kind or "self",  # type: ignore[arg-type]
         size=size,
         num_sources=num_sources,
         targets=targets,  # type: ignore[arg-type]
         max_frames=max_frames,
-        metrics=chosen_metrics,
+        metrics=metrics or tuple(METRICS),
         subjects=tuple(filter(None, (name.strip() for name in subjects.split(",")))),
         seed=seed,
     )
+    if kind is None:
+        chosen_kind, why = default_kind(settings.metrics)
+        settings = replace(settings, kind=chosen_kind)
+        click.echo(why, err=True)
     description = RunDescription(
         root=root,
-        out=out or Path("runs") / f"{task}-{Dataset.open(root).name}",
+        out=out,
         methods=methods or tuple(BUILT_IN),
         settings=settings,
         protocol=protocol,
@@ -249,18 +260,18 @@ def _run(
         keep=keep,  # type: ignore[arg-type]
         threads=os.cpu_count() or 1,
         retry_failed=retry_failed,
-        command=shlex.join(["lwgan-bench", *sys.argv[1:]]),
+        command=_typed(click.get_current_context()),
     )
     part = parse_shard(shard)
     with _progress(quiet=as_json) as tell:
         done, _, complete = run_described(description, shard=part, workers=workers, tell=tell)
     plan = done.plan()
-    summary = read_run(description.out)
+    summary = read_run(done.out)
     unreadable = summary["unreadable_cases"]
     failed = summary["failures"]
     if as_json:
         _print_json(
-            out=str(description.out),
+            out=str(done.out),
             complete=complete,
             cases=len(plan.cases),
             failed=failed,
@@ -268,7 +279,7 @@ def _run(
             unreadable=unreadable,
         )
     else:
-        rows = description.out / "rows.parquet"
+        rows = done.out / "rows.parquet"
         if rows.is_file() and len(table := read_rows(rows)):
             click.echo(boards.as_text(boards.build_boards(table)), nl=False)
         _print_problems(
@@ -277,7 +288,7 @@ def _run(
         _print_problems("not in the dataset", plan.missing)
         _print_problems("unreadable", unreadable)
         click.echo(
-            f"{description.out}: {count(len(plan.cases), 'case')}, "
+            f"{done.out}: {count(len(plan.cases), 'case')}, "
             + (
                 "complete."
                 if complete
@@ -454,6 +465,10 @@ def _cases(root: Path, protocol: str) -> dict[str, str]:
 
 
 # ------------------------------------------------------------------------------------------- helping
+
+
+def _typed(ctx: click.Context) -> str:
+    return shlex.join(["lwgan-bench", *ctx.meta[_ARGUMENTS]])
 
 
 @contextmanager

@@ -4,18 +4,19 @@ Frames are chosen by a rule, never by hand: of each person the best, the median 
 the leading method, among those that the run kept.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pandas as pd
 
 from benchmarks.charts import Curve, Series, curve
 from benchmarks.leaderboard import Column
 from benchmarks.page import Gallery, Picture, PictureRow, no_picture, picture
+from benchmarks.planning import spread_evenly
+from benchmarks.record import read_json
 from iper_toolkit.images import read_image
 
 # Together these keep the page at a few megabytes; other people are left out evenly, by name.
@@ -23,8 +24,6 @@ _MOST_PICTURES = 180
 _LONGEST_SIDE = 256
 _FRAMES_A_PERSON = 3
 MOST_CURVES = 3
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ def read_cases(run_folder: Path, methods: Iterable[str]) -> dict[str, Case]:
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for method in methods:
         for path in sorted((run_folder / "cases" / method).glob("**/*.json")):
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = read_json(path)
             found.setdefault(record["case"], {})[method] = record
     return {key: Case(key, records) for key, records in sorted(found.items())}
 
@@ -93,7 +92,7 @@ def people_galleries(
         (with_pictures["method"] == methods[0]) & (with_pictures["status"] == "ok")
     ]
     people = sorted(leading["subject"].unique())
-    shown = _spread(people, _MOST_PICTURES // (_FRAMES_A_PERSON * (2 + len(methods))))
+    shown = spread_evenly(people, _MOST_PICTURES // (_FRAMES_A_PERSON * (2 + len(methods))))
     galleries = []
     for subject in shown:
         own = leading[leading["subject"] == subject]
@@ -122,7 +121,7 @@ def driven_galleries(
 ) -> tuple[list[Gallery], int]:
     """Galleries of cases without a true frame, and how many cases have pictures at all."""
     with_pictures = [case for case in cases if case.kept]
-    shown = _spread(with_pictures, _MOST_PICTURES // (_FRAMES_A_PERSON * (2 + len(methods))))
+    shown = spread_evenly(with_pictures, _MOST_PICTURES // (_FRAMES_A_PERSON * (2 + len(methods))))
     galleries = []
     for case in shown:
         rows = [
@@ -131,7 +130,7 @@ def driven_galleries(
                 place="",
                 pictures=_pictures_of(run_folder, case, position, None, None, methods),
             )
-            for position in _spread(case.kept, _FRAMES_A_PERSON)
+            for position in spread_evenly(case.kept, _FRAMES_A_PERSON)
         ]
         galleries.append(Gallery(case.key, ("Source", "Driver", *methods), tuple(rows)))
     return galleries, len(with_pictures)
@@ -142,7 +141,7 @@ def curves(
 ) -> list[Curve]:
     """Scores along the frames of at most `MOST_CURVES` cases: the first, the middle and the last by name."""
     drawn = []
-    for key in _spread(sorted(scores["case"].unique()), MOST_CURVES):
+    for key in spread_evenly(sorted(scores["case"].unique()), MOST_CURVES):
         own = scores[scores["case"] == key].sort_values("frame")
         series = [
             Series(
@@ -240,13 +239,3 @@ def _picture(path: Path, alt: str, caption: str) -> Picture:
     if not path.is_file():
         return no_picture("not kept")
     return picture(read_image(path), _LONGEST_SIDE, alt, caption)
-
-
-def _spread(things: Sequence[_T], count: int) -> list[_T]:
-    """At most `count`, evenly from the first to the last."""
-    if len(things) <= count:
-        return list(things)
-    if count <= 1:
-        return list(things[:count])
-    step = (len(things) - 1) / (count - 1)
-    return [things[round(k * step)] for k in range(count)]

@@ -1,19 +1,20 @@
 """What a run is about: its settings, and which cases of a protocol it does."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.metrics import METRICS
 from iper_toolkit.body import BodyParams
+from iper_toolkit.prepare import shard_of
 from iper_toolkit.protocols import ImitationCase, Kind
 from iper_toolkit.protocols import Protocol as CaseTables
 
 Targets = Literal["unseen", "official"]
+_T = TypeVar("_T")
 
 
 class PreparedClip(Protocol):
@@ -57,10 +58,10 @@ class PreparedDataset(Protocol):
 class Settings:
     """Everything that decides a score, the method aside. A run's folder holds one of these."""
 
-    kind: Kind = "self"
-    size: int = 256
-    num_sources: int = 1
-    targets: Targets = "unseen"
+    kind: Kind = "self"  # in one's own motion, in another's, or "all"
+    size: int = 256  # side of the pictures, pixels
+    num_sources: int = 1  # source frames that a method is given
+    targets: Targets = "unseen"  # whether source frames are scored: "official" scores them
     max_frames: int = 0  # scored frames a case, spread evenly over it; 0: all
     metrics: tuple[str, ...] = tuple(METRICS)
     subjects: tuple[str, ...] = ()  # () is everybody
@@ -88,6 +89,16 @@ class Plan:
     @property
     def cases(self) -> tuple[ImitationCase, ...]:
         return tuple(case for group in self.groups for case in group)
+
+
+def spread_evenly(things: Sequence[_T], most: int) -> list[_T]:
+    """At most `most` things, evenly from the first to the last."""
+    if len(things) <= most:
+        return list(things)
+    if most <= 1:
+        return list(things[:most])
+    step = (len(things) - 1) / (most - 1)
+    return [things[round(k * step)] for k in range(most)]
 
 
 def default_kind(metrics: Sequence[str]) -> tuple[Kind, str]:
@@ -136,9 +147,5 @@ def plan_cases(
             f"No case of protocol {protocol.id!r} can be run: the dataset has {len(known)} prepared clips "
             f"({some}), the protocol {len(cases)} cases of this kind. Wrong --protocol, --root, --kind or --subjects?"
         )
-    mine = {
-        key: tuple(group)
-        for key, group in groups.items()
-        if int(hashlib.sha256(key.encode()).hexdigest(), 16) % count == index
-    }
+    mine = {key: tuple(group) for key, group in groups.items() if shard_of(key, count) == index}
     return Plan(tuple(mine.values()), missing)

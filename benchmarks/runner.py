@@ -82,7 +82,24 @@ class Outcome:
 
 
 class Run:
-    """One benchmark run in one folder."""
+    """One benchmark run in one folder.
+
+    Args:
+        dataset: prepared clips.
+        protocol: which clip is re-made from which frames.
+        methods: what draws; names must differ.
+        settings: everything else that decides a score.
+        out: the run's folder; made, or gone on with.
+        body: the body of every fit.
+        device: where methods compute, "cpu" or "cuda"; passed on to them.
+        keep: pictures that are kept: "some" (8 a case), "all" or "none".
+        threads: that score frames side by side.
+        retry_failed: whether cases on which a method failed are drawn again.
+        command: what was typed, for run.json; empty when called from Python.
+
+    Raises:
+        ValueError: no method was given, two have one name, or a name cannot be a folder's.
+    """
 
     def __init__(
         self,
@@ -109,7 +126,7 @@ class Run:
         self.dataset, self.protocol, self.methods = dataset, protocol, tuple(methods)
         self.settings, self.out, self.keep = settings, out, keep
         self.retry_failed = retry_failed
-        self.command = command  # what was typed, for run.json; empty when called from Python
+        self.command = command
         self.body = body
         self._setup = Setup(settings.size, body, device, settings.seed)
         self._metrics: tuple[Metric, ...] = tuple(METRICS[name] for name in settings.metrics)

@@ -16,24 +16,24 @@ from benchmarks.planning import Settings
 from benchmarks.runner import Outcome, Run, run_all
 from iper_toolkit.body import load_body
 from iper_toolkit.clip import Dataset
-from iper_toolkit.protocols import load_protocol, protocol_of
+from iper_toolkit.protocols import ImitationCase, load_protocol, protocol_of
 
 Tell = Callable[[int, int, list[Outcome]], None]
 
 
 @dataclass(frozen=True)
 class RunDescription:
-    """Names and numbers only; `build` opens what they name."""
+    """Names and numbers only; `build` opens what they name. Arguments not told here are as in `runner.Run`."""
 
     root: Path
-    out: Path
+    out: Path | None  # None: runs/TASK-DATASET
     methods: tuple[str, ...]  # as `load_method` takes them
     settings: Settings
     protocol: str = ""  # id or folder; empty: the dataset's own, else the shipped one
     body: str = "open"  # "open", or the file of an SMPL body
     device: str = "cpu"
     keep: Keep = "some"
-    threads: int = 1
+    threads: int = 1  # of one process
     retry_failed: bool = False
     command: str = ""  # what was typed, for run.json
 
@@ -47,7 +47,7 @@ class RunDescription:
             protocol,
             [load_method(spec) for spec in self.methods],
             self.settings,
-            self.out,
+            self.out or Path("runs") / f"{self.settings.task}-{dataset.name}",
             body=load_body(self.body),
             device=self.device,
             keep=self.keep,
@@ -66,9 +66,9 @@ def _start(description: RunDescription) -> None:
     _of_this_process = description.build()
 
 
-def _do(shard: tuple[int, int], number: int) -> list[Outcome]:
+def _do(group: tuple[ImitationCase, ...]) -> list[Outcome]:
     assert _of_this_process is not None  # `_start` ran first
-    return _of_this_process.do(_of_this_process.plan(shard).groups[number])
+    return _of_this_process.do(group)
 
 
 def run_described(
@@ -98,7 +98,7 @@ def run_described(
         workers, multiprocessing.get_context("spawn"), initializer=_start, initargs=(description,)
     )
     with pool:
-        waiting = [pool.submit(_do, shard, number) for number in range(len(groups))]
+        waiting = [pool.submit(_do, group) for group in groups]
         try:
             for count, done in enumerate(as_completed(waiting), 1):
                 outcomes += done.result()

@@ -1,6 +1,7 @@
 """The lwgan-bench command on a small drawn dataset."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,27 @@ def test_run_prints_the_board_and_says_what_it_left_out(call: Any) -> None:
         "copy",
         "warp",
     }
+
+
+def test_run_json_has_the_command_as_it_was_given(call: Any) -> None:
+    arguments = ["run", "--method", "copy", "--out", "my run", *QUICK]
+    assert call(*arguments).exit_code == 0
+    about = json.loads(Path("my run/run.json").read_text())
+    assert shlex.split(about["command"]) == ["lwgan-bench", *arguments]
+
+
+def test_an_unreadable_clip_sets_the_exit_code_and_leaves_the_table(
+    call: Any, dataset: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(indices: Any, size: int) -> Any:
+        raise OSError("flipped byte")
+
+    monkeypatch.setattr(dataset.clip("002/1/2"), "frames", unreadable)
+    done = call("run", "--method", "copy", *QUICK)
+    assert done.exit_code == 1
+    assert "2 people, 3 cases" in done.stdout
+    assert "self/002_1_2: OSError: flipped byte" in done.stderr
+    assert "not complete: 1 case could not be read" in done.stdout
 
 
 def test_a_failure_sets_the_exit_code(call: Any, tmp_path: Path) -> None:

@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
+import pytest
+
 from benchmarks.gallery import Case, driven_galleries
+from benchmarks.planning import spread_evenly
 
 
 def case(num_drawn: int, kept: list[int], sources: list[int], status: str = "ok") -> Case:
@@ -27,6 +30,23 @@ def test_many_cases_are_thinned_evenly_and_counted(tmp_path: Path) -> None:
     assert 10 <= len(galleries) <= 30
     assert galleries[0].caption == "cross/000"
     assert galleries[-1].caption == "cross/099"
+
+
+@pytest.mark.parametrize(
+    ("available", "most", "chosen"),
+    [
+        (3, 5, [0, 1, 2]),
+        (10, 4, [0, 3, 6, 9]),
+        (10, 1, [0]),
+        (10, 0, []),
+        (8, 7, [0, 1, 2, 4, 5, 6, 7]),
+        (0, 3, []),
+    ],
+)
+def test_spreading_goes_from_the_first_to_the_last(
+    available: int, most: int, chosen: list[int]
+) -> None:
+    assert spread_evenly(range(available), most) == chosen
 
 
 def test_pictures_that_are_gone_are_said_to_be(tmp_path: Path) -> None:

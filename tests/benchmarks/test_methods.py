@@ -18,9 +18,10 @@ from benchmarks.methods import (
     Setup,
     load_method,
 )
-from benchmarks.warp import Warp, measure_thickness, spread, vertex_normals
+from benchmarks.warp import Warp, measure_thickness, spread
 from iper_toolkit.body import Body
 from iper_toolkit.images import write_image
+from iper_toolkit.raster.shading import vertex_normals_array
 
 SIZE = 96
 
@@ -112,18 +113,6 @@ def test_a_person_checks_itself(dataset: Any) -> None:
 # -------------------------------------------------------------------------------------------- warp
 
 
-def test_normals_point_outward_on_a_sphere() -> None:
-    # An octahedron, wound counter-clockwise from outside.
-    vertices = np.array(
-        [[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]], np.float32
-    )
-    faces = np.array(
-        [[0, 2, 4], [2, 1, 4], [1, 3, 4], [3, 0, 4], [2, 0, 5], [1, 2, 5], [3, 1, 5], [0, 3, 5]],
-        np.int32,
-    )
-    np.testing.assert_allclose(vertex_normals(vertices, faces), vertices, atol=1e-6)
-
-
 def test_spreading_keeps_measurements_and_is_smooth_between() -> None:
     from scipy import sparse
 
@@ -146,7 +135,7 @@ def test_thickness_of_clothes_is_measured(dataset: Any, body: Body) -> None:
     faces = body.faces.numpy().astype(np.int32)
     posed = body.pose(params).vertices[0].numpy()
     for thick in (0.0, 0.03):
-        blown = posed + vertex_normals(posed, faces) * np.float32(thick)
+        blown = posed + vertex_normals_array(posed, faces) * np.float32(thick)
         points = project(torch.from_numpy(blown), params.camera[0])
         mask = rasterize(points, body.faces, 256).covered.numpy().astype(np.uint8) * 255
         thickness, found = measure_thickness(posed, faces, params.camera[0].numpy(), mask)
