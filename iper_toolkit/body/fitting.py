@@ -3,7 +3,8 @@
 One shape for the clip; a weak-perspective camera and a pose for each frame; a robust distance to the
 keypoints that starts wide and narrows; a hand-made pose prior; steadiness in time. Only the skeleton
 and the landmark vertices are posed, so a frame costs some hundredths of a second on one core.
-Deterministic: no draw is made anywhere.
+Deterministic: no draw is made anywhere, and last bits, in which processes may differ (matrix products
+round by where their numbers lie in memory), are those of float64 and do not reach the result.
 """
 
 from collections.abc import Callable
@@ -162,7 +163,7 @@ def fit_clip(
             "detector again; without keypoints no body can be fitted."
         )
     targets[~valid] = 0
-    model = body.subset(body.landmark_vertices)
+    model = body.to(dtype=torch.float64).subset(body.landmark_vertices)
     observation = _observe(model, keypoints, targets, crop, config)
     start = _start(model, observation)
     frames = len(targets)
@@ -172,16 +173,14 @@ def fit_clip(
         state = _optimise_in_chunks(model, observation, start, config)
     params = BodyParams(
         body.id,
-        camera=torch.cat([state.log_scale.exp()[:, None], state.shift], dim=1),
-        pose=torch.cat([matrix_to_axis_angle(state.root), state.pose.flatten(1)], dim=1),
-        shape=state.shape.expand(frames, -1).clone(),
+        camera=torch.cat([state.log_scale.exp()[:, None], state.shift], dim=1).float(),
+        pose=torch.cat([matrix_to_axis_angle(state.root), state.pose.flatten(1)], dim=1).float(),
+        shape=state.shape.expand(frames, -1).float().contiguous(),
     )
     projected = params.camera[:, None, :1] * (
         _points(model, state)[..., :2] + params.camera[:, None, 1:]
     )
-    error = np.linalg.norm(
-        crop.ndc_to_source(projected.numpy().astype(np.float64)) - targets[..., :2], axis=-1
-    )
+    error = np.linalg.norm(crop.ndc_to_source(projected.numpy()) - targets[..., :2], axis=-1)
     error[targets[..., 2] == 0] = np.nan
     return BodyFit(params, error, valid)
 
@@ -256,12 +255,12 @@ def _observe(
                     targets[:, place, 2] > 0, np.clip(landmark[:, 3], 0, 1), 0
                 )
     return _Observation(
-        torch.from_numpy(xy),
-        torch.from_numpy(weight),
-        torch.from_numpy(scale),
+        torch.from_numpy(xy).double(),
+        torch.from_numpy(weight).double(),
+        torch.from_numpy(scale).double(),
         jitter,
-        torch.from_numpy(depth),
-        torch.from_numpy(depth_weight),
+        torch.from_numpy(depth).double(),
+        torch.from_numpy(depth_weight).double(),
     )
 
 
@@ -313,11 +312,12 @@ def _start(model: BodySubset, observation: _Observation) -> _State:
     frames = len(observation.xy)
     scale = observation.scale
     metres = (observation.xy / scale[:, None, None]).numpy()
+    zeros = scale.new_zeros
     rest_points = _points(
         model,
         _State(
-            torch.eye(3).expand(1, 3, 3), torch.zeros(1, 23, 3), torch.zeros(1),
-            torch.zeros(1, 2), torch.zeros(1, 10),
+            torch.eye(3, dtype=scale.dtype).expand(1, 3, 3), zeros(1, 23, 3), zeros(1),
+            zeros(1, 2), zeros(1, 10),
         ),
     )[0].numpy()  # fmt: skip
     yaw, roll = find_facing(metres, observation.weight.numpy(), rest_points)
@@ -325,13 +325,13 @@ def _start(model: BodySubset, observation: _Observation) -> _State:
         axis_rotation("z", torch.from_numpy(roll))
         @ axis_rotation("y", torch.from_numpy(yaw))
         @ axis_rotation("x", torch.tensor(np.pi, dtype=torch.float64))
-    ).float()
+    )
     state = _State(
         root,
-        pose_prior().rest.expand(frames, 23, 3).clone(),
+        pose_prior(scale.dtype).rest.expand(frames, 23, 3).clone(),
         scale.log(),
-        torch.zeros(frames, 2),
-        torch.zeros(1, 10),
+        zeros(frames, 2),
+        zeros(1, 10),
     )
     points = _points(model, state)[..., :2]
     weight = observation.weight[..., None]
@@ -344,7 +344,7 @@ def _start(model: BodySubset, observation: _Observation) -> _State:
         state.root,
         state.pose,
         state.log_scale,
-        torch.from_numpy(np.stack(places, axis=1).astype(np.float32)),
+        torch.from_numpy(np.stack(places, axis=1)),
         state.shape,
     )
 
@@ -373,11 +373,11 @@ def _optimise(
     """Run the stages on all frames of `observation` together."""
     # The root moves as a small turn in the camera's frame from where it starts, so that a person
     # who goes around never meets the seam of axis-angle.
-    turn = torch.zeros(len(start.root), 3)
+    turn = start.shift.new_zeros(len(start.root), 3)
     pose, log_scale, shift, shape = (
         value.clone() for value in (start.pose, start.log_scale, start.shift, start.shape)
     )
-    prior = pose_prior()
+    prior = pose_prior(pose.dtype)
 
     def state() -> _State:
         return _State(axis_angle_to_matrix(turn) @ start.root, pose, log_scale, shift, shape)
@@ -508,13 +508,13 @@ def _optimise_in_chunks(
     ).shape
     start = _State(start.root, start.pose, start.log_scale, start.shift, shape)
     step = config.chunk - config.overlap
-    root, pose = torch.zeros(frames, 3, 3), torch.zeros(frames, 23, 3)
-    log_scale, shift = torch.zeros(frames), torch.zeros(frames, 2)
+    zeros = start.shift.new_zeros
+    root, pose, log_scale, shift = (zeros(frames, *size) for size in ((3, 3), (23, 3), (), (2,)))
     for begin in range(0, max(1, frames - config.overlap), step):
         part = slice(begin, min(begin + config.chunk, frames))
         fitted = _optimise(model, observation[part], start[part], config, fit_shape=False)
         # Across the overlap the earlier chunk fades into the later one.
-        fade = torch.ones(len(fitted.pose))
+        fade = start.shift.new_ones(len(fitted.pose))
         if begin > 0:
             ramp = (torch.arange(config.overlap) + 1) / (config.overlap + 1)
             fade[: config.overlap] = ramp[: len(fade)]

@@ -102,12 +102,14 @@ class BodyParams:
         """(T, 85) float32."""
         return torch.cat([self.camera, self.pose, self.shape], dim=1)
 
-    def to(self, device: torch.device | str) -> "BodyParams":
+    def to(
+        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> "BodyParams":
         return replace(
             self,
-            camera=self.camera.to(device),
-            pose=self.pose.to(device),
-            shape=self.shape.to(device),
+            camera=self.camera.to(device, dtype),
+            pose=self.pose.to(device, dtype),
+            shape=self.shape.to(device, dtype),
         )
 
 

@@ -47,6 +47,9 @@ def draw(body: Body, fitted: FittedClip) -> tuple[NDArray[np.int32], NDArray[np.
     """
     if body.surface is None:
         raise ValueError(f"Body {body.id} has no part lists, so its front cannot be told.")
+    # Matrix products of float32 end in other last bits when their numbers lie elsewhere in memory, and
+    # a face counts or not by one bit. Rounded from float64, every process draws the same body.
+    exact = body.to(dtype=torch.float64)
     num_frames = len(fitted.params)
     faces = vertex_indices(body.faces.numpy())
     front_faces = torch.cat([body.surface.front_body, body.surface.front_face]).unique().numpy()
@@ -58,8 +61,8 @@ def draw(body: Body, fitted: FittedClip) -> tuple[NDArray[np.int32], NDArray[np.
     seen = np.zeros(len(faces) + 1, bool)  # the last one stands for "no face", index -1
     with torch.no_grad():
         for first in range(0, num_frames, _BATCH):
-            params = fitted.params[first : first + _BATCH]
-            points = project(body.pose(params).vertices, params.camera).numpy()
+            params = fitted.params[first : first + _BATCH].to(dtype=torch.float64)
+            points = project(exact.pose(params).vertices, params.camera).float().numpy()
             for offset, vertices in enumerate(points):
                 rasterize_array(vertices, faces, SIZE, face, barycentric, depth)
                 seen[:] = False
