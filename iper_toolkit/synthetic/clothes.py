@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from iper_toolkit.raster.normals import vertex_normals_array
 from iper_toolkit.synthetic.fabrics import (
     BOTTOM_PALETTES,
     SHOE_COLOURS,
@@ -25,7 +26,6 @@ from iper_toolkit.synthetic.mesh import (
     clip,
     grid_faces,
     moved,
-    normals,
     smoothed,
     wave_noise,
     with_trait,
@@ -401,7 +401,7 @@ def dress(outfit: Outfit, tights: SkinnedMesh, skirt: SkinnedMesh) -> list[Piece
 
 def _soft_normals(mesh: SkinnedMesh, rounds: int = 4) -> Array:
     """Normals that do not cross in armpits and crotch when something is pushed along them."""
-    soft = smoothed(normals(mesh.vertices, mesh.faces), mesh.faces, rounds)
+    soft = smoothed(vertex_normals_array(mesh.vertices, mesh.faces), mesh.faces, rounds)
     return soft / np.maximum(np.linalg.norm(soft, axis=1, keepdims=True), 0.3)
 
 
@@ -501,7 +501,7 @@ def _sew_hood(top: Top, tights: SkinnedMesh) -> Piece:
     # Outward must be outward whatever way the grid was walked.
     centre = mesh.vertices.reshape(rows, columns, 3).mean(0)
     outward = mesh.vertices - np.tile(centre, (rows, 1))
-    if (normals(mesh.vertices, mesh.faces) * outward).sum() < 0:
+    if (vertex_normals_array(mesh.vertices, mesh.faces) * outward).sum() < 0:
         mesh = replace(mesh, faces=mesh.faces[:, ::-1].copy())
     return Piece(mesh, "top", top.fabric, top)
 
@@ -566,7 +566,7 @@ def _sew_skirt(bottom: Bottom, skirt: SkinnedMesh) -> Piece:
     offset = np.zeros_like(skirt.vertices)
     offset[:, [0, 2]] = plan * grow[:, None]
     # The waistband lies over a tucked top.
-    offset += normals(skirt.vertices, skirt.faces) * 0.011
+    offset += vertex_normals_array(skirt.vertices, skirt.faces) * 0.011
     # Cloth between the legs moves with both of them.
     weights = smoothed(skirt.weights, skirt.faces, 10)
     weights /= weights.sum(1, keepdims=True)

@@ -139,11 +139,13 @@ def write_dataset(
 ) -> Written:
     """Write a synthetic iPER under `root`, or finish one that was interrupted.
 
-    The same seed gives the same bytes, however many workers draw.
+    The same seed gives the same bytes in every run and with any number of workers, on machines of one
+    processor type with the same versions of the libraries. Elsewhere sines and the JPEG and video
+    encoders may differ in their last bits.
 
     Args:
-        size: "tiny" (3 people, 96 px, seconds), "small" (8 people, 256 px, about a minute on 2
-            cores) or "medium" (32 people, 256 px).
+        size: "tiny" (3 people, 96 px, seconds), "small" (8 people, 256 px, about 110 s of
+            CPU time, a minute on 2 free cores) or "medium" (32 people, 256 px, seven times as much).
         seed: 0 or more; below 1000 for demos and tests, from 1000 on for training.
         frame_format: a folder of JPEGs a clip, or one mp4.
         workers: processes; default one a core (one for "tiny"). With more than one, a script that calls this needs

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from iper_toolkit.raster.normals import vertex_normals_array
 from iper_toolkit.synthetic.fabrics import Colour
 from iper_toolkit.synthetic.mesh import (
     SkinnedMesh,
@@ -15,7 +16,6 @@ from iper_toolkit.synthetic.mesh import (
     grid_faces,
     joined,
     moved,
-    normals,
     smoothed,
     wave_noise,
     with_trait,
@@ -148,7 +148,7 @@ def _cap(hair: Hair, body: SkinnedMesh) -> SkinnedMesh:
         (rest[:, 1] - 0.44) / 0.04, 0, 1
     )
     thickness = thickness * (1 + hair.front * over_forehead)
-    direction = smoothed(normals(body.vertices, body.faces), body.faces, 2)
+    direction = smoothed(vertex_normals_array(body.vertices, body.faces), body.faces, 2)
     lift = np.array([0, 0.35 + 0.3 * hair.front, 0.1 * hair.front])
     offset = (direction + lift) * thickness[:, None]
     cap = clip(moved(body, offset), field)
@@ -241,7 +241,7 @@ def _tube(hair: Hair, body: SkinnedMesh, path_and_radii: tuple[Array, Array]) ->
     spoke = np.cos(angle)[None, :, None] * side + np.sin(angle)[None, :, None] * up[:, None]
     points = (centre[:, None] + spoke * (radius[:, None] * lumps)[..., None]).reshape(-1, 3)
     mesh = attached(points.astype(np.float32), grid_faces(30, 20, closed=True), body, neighbours=24)
-    if (normals(mesh.vertices, mesh.faces) * spoke.reshape(-1, 3)).sum() < 0:
+    if (vertex_normals_array(mesh.vertices, mesh.faces) * spoke.reshape(-1, 3)).sum() < 0:
         mesh = replace(mesh, faces=mesh.faces[:, ::-1].copy())
     # The tail swings less than the head turns.
     head = np.clip((mesh.rest[:, 1] - 0.20) / 0.15, 0.45, 1)
@@ -255,7 +255,7 @@ def _tube(hair: Hair, body: SkinnedMesh, path_and_radii: tuple[Array, Array]) ->
 def _pushed_out(points: Array, body: SkinnedMesh, distance: Array) -> Array:
     """Points (V, 3) on the mean shape moved until they lie `distance` (V,) outside the body."""
     smooth = ~_is_ear(body.rest)  # hair hangs over the ears, it does not trace them
-    outward = normals(body.rest, body.faces)[smooth]
+    outward = vertex_normals_array(body.rest, body.faces)[smooth]
     tree = cKDTree(body.rest[smooth])
     for _ in range(4):
         _, index = tree.query(points, k=24)
@@ -269,6 +269,6 @@ def _pushed_out(points: Array, body: SkinnedMesh, distance: Array) -> Array:
 def _outward(mesh: SkinnedMesh, centre: Array) -> SkinnedMesh:
     outward = mesh.vertices - np.where(mesh.vertices[:, 1:2] > centre[1], centre, [0, 0, 0.06])
     outward[:, 1] = 0
-    if (normals(mesh.vertices, mesh.faces) * outward).sum() < 0:
+    if (vertex_normals_array(mesh.vertices, mesh.faces) * outward).sum() < 0:
         return replace(mesh, faces=mesh.faces[:, ::-1].copy())
     return mesh

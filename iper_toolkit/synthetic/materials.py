@@ -109,7 +109,7 @@ def _hash(i: int, j: int, k: int) -> float:  # pragma: no cover - compiled
     return ((h ^ (h >> 16)) & 0xFFFF) * (2.0 / 65535.0) - 1.0
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True)
 def noise(x: float, y: float, z: float) -> float:  # pragma: no cover - compiled
     """Smooth noise in [-1, 1] with features about one unit wide."""
     fx, fy, fz = floor(x), floor(y), floor(z)
@@ -138,7 +138,7 @@ def _wrap(value: float, period: float) -> float:  # pragma: no cover - compiled
 # --------------------------------------------------------------------------- cloth
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True)
 def _cloth_coordinates(
     x: float, y: float, z: float, cut: int
 ) -> tuple[float, float]:  # pragma: no cover - compiled
@@ -161,7 +161,7 @@ def _cloth_coordinates(
     return u, y
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True)
 def _from_side_seam(x: float, y: float, z: float) -> float:  # pragma: no cover - compiled
     """Metres along the cloth from the outer side of a trouser leg."""
     down = min(max((-0.2 - y) / 0.88, 0.0), 1.0)
@@ -169,7 +169,7 @@ def _from_side_seam(x: float, y: float, z: float) -> float:  # pragma: no cover 
     return abs(atan2(z - 0.034 + 0.034 * down, abs(x) - 0.085 - 0.035 * down)) * width
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True)
 def _pattern_mix(
     pattern: int, x: float, y: float, z: float, cut: int, scale: float, seed: float
 ) -> tuple[float, float]:  # pragma: no cover - compiled
@@ -289,7 +289,7 @@ def _pattern_mix(
 _DIGITS = np.array([0x3F, 0x06, 0x5B, 0x4F, 0x66, 0x6D, 0x7D, 0x07, 0x7F, 0x6F])
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True)
 def _digit(number: int, u: float, v: float) -> float:  # pragma: no cover - compiled
     """1 inside a seven-segment figure one unit wide-and-two-high scaled to |u| < .4, |v| < .8."""
     bits = _DIGITS[number]
@@ -315,7 +315,7 @@ def _digit(number: int, u: float, v: float) -> float:  # pragma: no cover - comp
     return _step(-0.02, 0.02, best)
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True)
 def fold_height(
     x: float, y: float, z: float, cut: int, seed: float
 ) -> float:  # pragma: no cover - compiled
@@ -342,7 +342,7 @@ def fold_height(
     return strength * ridge + 0.45 * warp
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True)
 def cloth_colour(
     material: Array, x: float, y: float, z: float, margin: float
 ) -> tuple[float, float, float]:  # pragma: no cover - compiled
@@ -406,7 +406,7 @@ def cloth_colour(
 # ----------------------------------------------------------------------- skin and face
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True)
 def skin_colour(
     material: Array,
     x: float,
@@ -576,7 +576,7 @@ def skin_colour(
     return red, green, blue, wet
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True)
 def hair_strands(
     material: Array, x: float, y: float, z: float, strand: float
 ) -> tuple[float, float]:  # pragma: no cover - compiled
@@ -593,7 +593,7 @@ def hair_strands(
     return 1.0 + 0.30 * coarse + 0.28 * fine, 0.5 * coarse + 0.5 * fine
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True)
 def shoe_colour(
     material: Array, x: float, y: float, z: float, height: float
 ) -> tuple[float, float, float]:  # pragma: no cover - compiled

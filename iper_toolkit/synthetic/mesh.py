@@ -142,24 +142,6 @@ def joined(meshes: Sequence[SkinnedMesh]) -> SkinnedMesh:
     )
 
 
-def normals(vertices: Array, faces: NDArray[np.int32]) -> Array:
-    """(V, 3) unit vertex normals, area weighted; zero where no face is."""
-    a, b, c = (vertices[faces[:, k]] for k in range(3))
-    face_normals = np.cross(b - a, c - a)
-    out = np.stack(
-        [
-            sum(
-                np.bincount(faces[:, k], face_normals[:, axis], minlength=len(vertices))
-                for k in range(3)
-            )
-            for axis in range(3)
-        ],
-        1,
-    )
-    length = np.linalg.norm(out, axis=1, keepdims=True)
-    return (out / np.maximum(length, 1e-12)).astype(np.float32)
-
-
 def smoothed(values: Array, faces: NDArray[np.int32], rounds: int) -> Array:
     """(V, ...) values averaged with their neighbours on the mesh, `rounds` times."""
     from scipy.sparse import coo_matrix

@@ -13,6 +13,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from iper_toolkit.raster.cpu import EYE_DISTANCE, FAR, rasterize_array
+from iper_toolkit.raster.normals import vertex_normals_array
 from iper_toolkit.synthetic.materials import (
     CLOTH,
     CUT,
@@ -125,8 +126,7 @@ def draw_person(
     seen[:, :2] = camera.scale * (seen[:, :2] + np.array(camera.shift, np.float32))
     face, barycentric, _ = rasterize_array(seen, faces, fine)
 
-    normal = np.zeros_like(vertices)
-    _add_normals(vertices, faces, person.inside, normal)
+    normal = vertex_normals_array(vertices, faces, skip=person.inside)
     middle = (vertices.min(0) + vertices.max(0)) / 2
     openness = _ambient_openness(vertices, normal, faces, middle)
     to_light = np.array(light.direction)
@@ -159,37 +159,6 @@ def _head_up(vertices: Array, person: DressedPerson) -> Array:
     return (up / np.linalg.norm(up)).astype(np.float32)
 
 
-@njit(cache=True, nogil=True)
-def _add_normals(
-    vertices: Array, faces: NDArray[np.int32], inside: NDArray[np.bool_], out: Array
-) -> None:  # pragma: no cover - compiled
-    """Unit vertex normals; linings share vertices with their cloth and do not count."""
-    for f in range(len(faces)):
-        if inside[f]:
-            continue
-        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
-        ux, uy, uz = (
-            vertices[b, 0] - vertices[a, 0],
-            vertices[b, 1] - vertices[a, 1],
-            vertices[b, 2] - vertices[a, 2],
-        )
-        vx, vy, vz = (
-            vertices[c, 0] - vertices[a, 0],
-            vertices[c, 1] - vertices[a, 1],
-            vertices[c, 2] - vertices[a, 2],
-        )
-        nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
-        for k in (a, b, c):
-            out[k, 0] += nx
-            out[k, 1] += ny
-            out[k, 2] += nz
-    for k in range(len(out)):
-        length = sqrt(out[k, 0] ** 2 + out[k, 1] ** 2 + out[k, 2] ** 2)
-        if length > 0:
-            for axis in range(3):
-                out[k, axis] /= length
-
-
 def _ambient_openness(
     vertices: Array, normal: Array, faces: NDArray[np.int32], middle: Array
 ) -> Array:
@@ -213,7 +182,7 @@ def _ambient_openness(
     return total / np.maximum(weight, 1e-3)
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@njit(cache=True, nogil=True)
 def _gather_openness(
     lit: Array,
     normal: Array,
@@ -240,7 +209,7 @@ def _gather_openness(
         total[k, column] += facing * (1 - blocked)
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@njit(cache=True, nogil=True)
 def _light_share(
     x: float, y: float, z: float, shadow: Array, view: Array, bias: float
 ) -> float:  # pragma: no cover - compiled
@@ -264,7 +233,7 @@ def _light_share(
     return total / 9.0
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@njit(cache=True, nogil=True)
 def _shade_pixels(
     face: NDArray[np.int32],
     barycentric: Array,
@@ -503,7 +472,7 @@ def _floor_shade(
     return np.clip(blurred, 0, 1)
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@njit(cache=True, nogil=True)
 def _shade_floor(
     shade: Array,
     scale: float,
@@ -553,7 +522,7 @@ def compose(layer: Layer, plate: Array, noise: Array | None) -> NDArray[np.uint8
     return out
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@njit(cache=True, nogil=True)
 def _compose(
     colour: Array, coverage: Array, shade: Array, plate: Array, noise: Array, out: NDArray[np.uint8]
 ) -> None:  # pragma: no cover - compiled

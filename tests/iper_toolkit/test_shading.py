@@ -79,6 +79,8 @@ def test_normals_of_arrays_go_into_a_buffer(sphere: tuple[Tensor, Tensor]) -> No
         vertex_normals_array(vertices, faces + 1)
     with pytest.raises(ValueError, match=r"it must be \(V, 3\)"):
         vertex_normals_array(vertices[None], faces)
+    with pytest.raises(ValueError, match="skip is"):
+        vertex_normals_array(vertices, faces, skip=np.zeros(2, bool))
 
 
 def test_light_falls_from_the_upper_left(sphere: tuple[Tensor, Tensor]) -> None:
@@ -150,3 +152,12 @@ def test_an_overlay_names_what_does_not_fit() -> None:
         draw_overlay(np.zeros((6, 6, 3), np.uint8), fragments, shaded, opacity=2)
     with pytest.raises(ValueError, match="uint8"):
         draw_overlay(np.zeros((6, 6), np.uint8), fragments, shaded)
+
+
+def test_skipped_faces_do_not_count() -> None:
+    """A lining is the cloth's own triangles wound the other way: alone it would cancel them."""
+    vertices = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0]], np.float32)
+    faces = np.array([[0, 1, 2], [0, 2, 1]], np.int32)
+    assert not vertex_normals_array(vertices, faces).any()
+    normals = vertex_normals_array(vertices, faces, skip=np.array([False, True]))
+    np.testing.assert_array_equal(normals, [[0, 0, 1]] * 3)
