@@ -181,7 +181,8 @@ def write_video(
     import av
 
     written = 0
-    options = {"crf": str(crf), "preset": preset, "threads": "1"}
+    # Macroblock-tree rate control reads memory beyond small pictures, so bytes would differ from run to run.
+    options = {"crf": str(crf), "preset": preset, "threads": "1", "x264-params": "mbtree=0"}
     with av.open(str(path), "w") as container:
         container.metadata.update(dict(metadata or {}))
         stream: Any = None

@@ -147,3 +147,17 @@ def test_unknown_decoders_are_refused() -> None:
     assert decoder_name() in DECODERS
     with pytest.raises(ValueError, match="Choose one of: auto, decord, pyav"):
         decoder_name("magic")
+
+
+def test_same_frames_same_bytes_whatever_lies_in_memory(tmp_path: Path) -> None:
+    """At 96 pixels x264's macroblock tree gave several results, depending on memory it did not own."""
+    generator = np.random.default_rng(0)
+    frames = generator.integers(0, 256, (12, 96, 96, 3), np.uint8)
+    found = set()
+    for turn in range(40):
+        litter = [np.full(int(n), turn, np.uint8) for n in generator.integers(1, 100_000, 20)]
+        path = tmp_path / "clip.mp4"
+        write_video(path, frames, 30)
+        found.add(path.read_bytes())
+        del litter
+    assert len(found) == 1
