@@ -221,7 +221,13 @@ def decode_cut_encode(source: Path, target: Path) -> None:
         stream.pix_fmt = "yuv420p"
         stream.codec_context.gop_size = 10
         stream.codec_context.thread_count = 1
-        stream.options = {"crf": "12", "preset": "veryfast", "threads": "1", "sc_threshold": "0"}
+        stream.options = {
+            "crf": "12",
+            "preset": "veryfast",
+            "threads": "1",
+            "sc_threshold": "0",
+            "x264-params": "mbtree=0",
+        }
         for index, image in enumerate(decode(source)):
             small = cv2.resize(image, (PROXY_SIDE, PROXY_SIDE), interpolation=cv2.INTER_AREA)
             frame = av.VideoFrame.from_ndarray(np.asarray(small, np.uint8), format="rgb24")
