@@ -16,8 +16,6 @@ from iper_toolkit.atomic import write_atomically
 RESIZE_ID = "area-linear-1"
 """Name of `resize`; it stands in every score, because another resize gives other scores."""
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp")
-
 _ENCODE_OPTIONS: dict[str, list[int]] = {".png": [cv2.IMWRITE_PNG_COMPRESSION, 4]}
 
 

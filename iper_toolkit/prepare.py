@@ -47,6 +47,7 @@ from iper_toolkit.stages import (
     stage_folder,
     write_json,
 )
+from iper_toolkit.threads import one_thread
 
 _log = logging.getLogger(__name__)
 
@@ -494,22 +495,6 @@ def _follow_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True, name="follow-parent").start()
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """One thread a clip: clips are what runs in parallel, and sums in another order differ."""
-    import cv2
-    import torch
-
-    before = torch.get_num_threads(), cv2.getNumThreads()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before[0])
-        cv2.setNumThreads(before[1])
 
 
 def _body_id(name: str) -> str:

@@ -9,14 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iper_toolkit.atomic import write_atomically
-from iper_toolkit.body.model import Body, load_body
+from iper_toolkit.body.model import SMPL_PREFIX, Body, load_body
 from iper_toolkit.camera import project
 from iper_toolkit.clip import Clip
 from iper_toolkit.images import write_image
-from iper_toolkit.prepare import one_thread
 from iper_toolkit.raster import rasterize
 from iper_toolkit.raster.shading import draw_overlay, part_colours, shade
-from iper_toolkit.stages.fit import SMPL_PREFIX
+from iper_toolkit.threads import one_thread
 from iper_toolkit.video import write_video
 
 NUM_SAMPLES = 6

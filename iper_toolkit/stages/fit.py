@@ -10,13 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from iper_toolkit.body.model import OPEN_BODY, Body, BodyParams, load_body
+from iper_toolkit.body.model import OPEN_BODY, SMPL_PREFIX, BodyParams, load_body
 from iper_toolkit.keypoints import read_keypoints
 from iper_toolkit.layout import frame_files, missing_frames
 from iper_toolkit.stages import ClipWork, SourceFacts
 from iper_toolkit.unpickle import read_fit
-
-SMPL_PREFIX = "smpl-"
 
 
 @dataclass(frozen=True)
@@ -57,11 +55,6 @@ class FittedClip:
                 error_pixels=archive.get("error_pixels"),
                 keypoints=archive.get("keypoints"),
             )
-
-
-def load_work_body(work: ClipWork) -> Body:
-    """The body that the options name."""
-    return load_body(work.options.body)
 
 
 def run(work: ClipWork) -> None:
@@ -119,7 +112,7 @@ def _check_length(length: int, what: str, path: Path, work: ClipWork, facts: Sou
 
 def _body_id(named: str, path: Path, work: ClipWork) -> str:
     """Which body a fit was made for; refuses to take it for another's."""
-    body = load_work_body(work)
+    body = load_body(work.options.body)
     said = named or work.info.body_id
     if said:
         if said == body.id:
@@ -145,7 +138,7 @@ def _from_keypoints(work: ClipWork) -> FittedClip:
     assert path is not None  # the crop stage refuses clips that have neither fit nor keypoints
     keypoints = read_keypoints(path)
     _check_length(len(keypoints), "keypoints in", path, work, facts)
-    fit = fit_clip(load_work_body(work), keypoints, work.crop())
+    fit = fit_clip(load_body(work.options.body), keypoints, work.crop())
     finite = torch.isfinite(fit.params.to_array()).all(1).numpy()
     if not finite.all():
         raise ValueError(f"No body could be fitted to {path}: look at its keypoints.")

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from iper_toolkit.body.model import Body
+from iper_toolkit.body.model import Body, load_body
 from iper_toolkit.camera import project
 from iper_toolkit.raster.cpu import rasterize_array, vertex_indices
 from iper_toolkit.stages import ClipWork
-from iper_toolkit.stages.fit import FittedClip, load_work_body
+from iper_toolkit.stages.fit import FittedClip
 
 SIZE = 256
 """Pixels of a side; the reference ranks frames at this size."""
@@ -23,7 +23,7 @@ _BATCH = 32  # frames skinned at a time: enough for the matrix products, small i
 def run(work: ClipWork) -> None:
     """Makes ``front.npz``: score (T,) int32 and silhouette (T, 256, 32) uint8, a bit a pixel."""
     fitted = FittedClip.read(work.made("fit", "fit.npz"))
-    score, silhouette = draw(load_work_body(work), fitted)
+    score, silhouette = draw(load_body(work.options.body), fitted)
     np.savez_compressed(work.folder / "front.npz", score=score, silhouette=silhouette)
 
 
