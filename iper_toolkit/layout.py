@@ -5,8 +5,11 @@ Known layouts, all of which may be looked at together:
 - iPER, frames: ``images_HD/<subject>/<outfit>/<action>/*.jpg`` (or ``images/...``)
 - iPER, videos: ``<subject>_<outfit>_<action>.mp4`` in the root or under ``videos/``
 - a folder of plain videos: ``NAME.mp4`` in the root or under ``videos/``
+- MotionSynthetic: ``videos/NAME.mp4`` with fits in ``poses/NAME/pose_shape.pkl``
+- FashionVideo: ``videos/NAME.mp4`` with ``fashion_train.txt`` or ``fashion_test.txt`` (addresses of the
+  videos) or ``train.txt`` or ``val.txt`` (their names with ``.mp4``); clips are named ``NAME.mp4``
 
-Beside them: fits in ``smpls/<subject>/<outfit>/<action>/pose_shape.pkl``; keypoints in ``NAME.json``
+Beside them: fits in ``smpls/<clip>/pose_shape.pkl``; keypoints in ``NAME.json``
 or ``NAME_keypoints/``; masks in ``masks/<subject>/<outfit>/<action>.npz``, ``NAME_masks.npz``,
 ``NAME_mask.mp4`` or, for a single video in its folder, ``masks_half.npz``; ``train.txt`` and
 ``val.txt`` with one clip a line; and ``dataset.toml``, which may say more (see `DatasetInfo`).
@@ -30,6 +33,8 @@ FRAME_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 MASK_ENDING = "_mask"
 
+MOTION_SYNTHETIC, FASHION_VIDEO = "MotionSynthetic", "FashionVideo"
+
 _IPER_NAME = re.compile(r"(\d{3})_(\d+)_(\d+)")
 
 
@@ -50,7 +55,6 @@ class DatasetInfo:
     clips: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     complete: bool = True
     """False while a synthetic dataset is being written."""
-    from_file: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,8 +104,7 @@ def read_dataset_info(root: Path) -> DatasetInfo:
     """``dataset.toml``, or what can be said without it."""
     path = root / "dataset.toml"
     if not path.is_file():
-        is_iper = any((root / name).is_dir() for name in (*FRAME_FOLDERS, "smpls"))
-        return DatasetInfo(name="iPER" if is_iper else "own")
+        return DatasetInfo(name=_recognise(root))
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
         clips = {
@@ -120,14 +123,28 @@ def read_dataset_info(root: Path) -> DatasetInfo:
         body_id=str(table.get("body_id", "")),
         clips=clips,
         complete=bool(table.get("complete", True)),
-        from_file=True,
     )
+
+
+def _recognise(root: Path) -> str:
+    """The public dataset that a root without dataset.toml is, by its layout, else "own"."""
+    if any((root / name).is_dir() for name in (*FRAME_FOLDERS, "smpls")):
+        return "iPER"
+    if not (root / "videos").is_dir():
+        return "own"
+    if (root / "poses").is_dir():
+        return MOTION_SYNTHETIC
+    addresses = any((root / f"fashion_{part}.txt").is_file() for part in ("train", "test"))
+    named = [name for part in ("train", "val") for name in _lines(root / f"{part}.txt")]
+    if addresses or (named and all(Path(name).suffix.lower() in VIDEO_SUFFIXES for name in named)):
+        return FASHION_VIDEO
+    return "own"
 
 
 def find_clips(root: Path, info: DatasetInfo | None = None) -> list[SourceClip]:
     """Every clip under `root`, sorted by id. A name claimed twice is one clip with a problem."""
     info = info or read_dataset_info(root)
-    splits = _read_splits(root)
+    splits = _read_splits(root, info)
     found: dict[str, list[SourceClip]] = {}
     for names, kind, source in (*_frame_clips(root), *_video_clips(root)):
         clip = _describe(root, info, splits, names, kind, source)
@@ -194,6 +211,8 @@ def _describe(
 ) -> SourceClip:
     name = source.stem if kind == "video" else source.name
     clip_id = "/".join(names) if names else name
+    if info.name == FASHION_VIDEO and kind == "video":
+        clip_id = source.name
     subject, outfit, action = names or (name, "1", "1")
     said = info.clips.get(clip_id, {})
     masks, mask_source = _find_masks(root, clip_id, source, name)
@@ -205,7 +224,9 @@ def _describe(
         split=said.get("split", splits.get(clip_id, "")),
         kind=kind,
         source=source,
-        fit=_first_there(root / "smpls" / clip_id / "pose_shape.pkl"),
+        fit=_first_there(
+            root / "smpls" / clip_id / "pose_shape.pkl", root / "poses" / name / "pose_shape.pkl"
+        ),
         keypoints=_first_there(
             source.with_name(f"{name}.json"), source.with_name(f"{name}_keypoints")
         ),
@@ -258,16 +279,20 @@ def _name_problem(clip_id: str) -> str:
     return ""
 
 
-def _read_splits(root: Path) -> dict[str, str]:
+def _lines(path: Path) -> list[str]:
+    """The lines of a text that are not empty; none if there is no such file."""
+    if not path.is_file():
+        return []
+    stripped = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    return [line for line in stripped if line]
+
+
+def _read_splits(root: Path, info: DatasetInfo) -> dict[str, str]:
     """clip id -> "train" or "val"; lines may be written ``s/o/a``, ``s_o_a`` or ``NAME.mp4``."""
     splits = {}
     for split in ("train", "val"):
-        path = root / f"{split}.txt"
-        if not path.is_file():
-            continue
-        for line in path.read_text(encoding="utf-8").splitlines():
-            name = line.strip()
-            if Path(name).suffix.lower() in VIDEO_SUFFIXES:
+        for name in _lines(root / f"{split}.txt"):
+            if info.name != FASHION_VIDEO and Path(name).suffix.lower() in VIDEO_SUFFIXES:
                 name = Path(name).stem
             match = _IPER_NAME.fullmatch(name)
             splits["/".join(match.groups()) if match else name] = split

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from iper_toolkit.layout import find_clips, frame_files, missing_frames, read_dataset_info
+from iper_toolkit.protocols import protocol_of
 
 
 def touch(root: Path, *names: str) -> None:
@@ -99,7 +100,7 @@ def test_dataset_toml_may_say_more(tmp_path: Path) -> None:
         '[clips."a"]\nsubject = "anna"\nsplit = "val"\nlicence = "own"\n'
     )
     info = read_dataset_info(tmp_path)
-    assert (info.name, info.synthetic, info.from_file) == ("mine", False, True)
+    assert (info.name, info.synthetic) == ("mine", False)
     (clip,) = find_clips(tmp_path)
     assert (clip.subject, clip.split) == ("anna", "val")
     assert (clip.licence, clip.consent) == ("own", "signed")
@@ -116,3 +117,40 @@ def test_names_without_toml(tmp_path: Path) -> None:
     assert read_dataset_info(tmp_path).name == "own"
     touch(tmp_path, "images_HD/001/1/1/0.jpg")
     assert read_dataset_info(tmp_path).name == "iPER"
+
+
+def test_motion_synthetic(tmp_path: Path) -> None:
+    name = "PeopleSnapshot_female-3-sport_1650_0094"
+    for path in (f"videos/{name}.mp4", f"poses/{name}/pose_shape.pkl", f"poses/{name}/kps.pkl"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    (tmp_path / "val.txt").write_text(f"{name}\n")
+    (clip,) = find_clips(tmp_path)
+    assert (clip.clip_id, clip.split) == (name, "val")
+    assert clip.fit == tmp_path / "poses" / name / "pose_shape.pkl"
+    protocol = protocol_of(tmp_path, read_dataset_info(tmp_path).name)
+    assert protocol.id == "motion-synthetic-v1"
+    assert clip.clip_id in {case.video for case in protocol.self_imitation}
+
+
+@pytest.mark.parametrize("listing", ["val.txt", "fashion_test.txt"])
+def test_fashion_video(tmp_path: Path, listing: str) -> None:
+    name = "91M3UFSKn8S.mp4"
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / name).touch()
+    (tmp_path / "videos/91M3UFSKn8S.json").touch()
+    address = "" if listing == "val.txt" else "https://example.org/"
+    (tmp_path / listing).write_text(f"{address}{name}\n\n")
+    (clip,) = find_clips(tmp_path)
+    assert (clip.clip_id, clip.split) == (name, "val" if listing == "val.txt" else "")
+    assert clip.keypoints == tmp_path / "videos/91M3UFSKn8S.json"
+    protocol = protocol_of(tmp_path, read_dataset_info(tmp_path).name)
+    assert protocol.id == "fashion-video-v1"
+    assert clip.clip_id in {case.video for case in protocol.self_imitation}
+
+
+def test_plain_videos_stay_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos/me.mp4").touch()
+    (clip,) = find_clips(tmp_path)
+    assert (clip.clip_id, read_dataset_info(tmp_path).name) == ("me", "own")
