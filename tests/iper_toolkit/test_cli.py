@@ -81,6 +81,21 @@ def test_a_failure_that_cannot_be_recorded_leaves_the_tables_unwritten(
     assert iper("prepare", "--root", tmp_path).exit_code == 0
 
 
+def test_synth_speaks_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import SimpleNamespace
+
+    from iper_toolkit.synthetic import dataset
+
+    def write(root: Path, **arguments: object) -> SimpleNamespace:
+        assert (root, arguments["size"], arguments["seed"]) == (tmp_path, "tiny", 3)
+        return SimpleNamespace(clips=6, frames=240)
+
+    monkeypatch.setattr(dataset, "write_dataset", write)
+    result = iper("synth", "--root", tmp_path, "--size", "tiny", "--seed", 3, "--json")
+    assert json.loads(result.stdout) == {"root": str(tmp_path), "clips": 6, "frames": 240}
+    assert result.stderr == ""
+
+
 def test_an_empty_root_says_what_to_do(tmp_path: Path) -> None:
     result = iper("prepare", "--root", tmp_path)
     assert result.exit_code == 1
