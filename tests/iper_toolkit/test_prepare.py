@@ -448,6 +448,31 @@ def test_a_truncated_video(mini_root: MakeRoot, mini: type) -> None:
     assert "005_1_1.mp4 cannot be opened as a video" in failure_of(root, "005/1/1")
 
 
+def test_a_truncated_video_whose_index_comes_first(mini_root: MakeRoot, mini: type) -> None:
+    """Such a file (faststart) opens well and promises all its frames."""
+    import av
+
+    root = mini_root(1)
+    path = mini.video(root, "005/1/1", seed=2, num_frames=40)
+    first = root / "first.part"
+    with av.open(str(path)) as source:
+        target = av.open(str(first), "w", format="mp4", options={"movflags": "faststart"})
+        with target:
+            stream = target.add_stream_from_template(source.streams.video[0])
+            for packet in source.demux(video=0):
+                if packet.dts is not None:
+                    packet.stream = stream
+                    target.mux(packet)
+    data = first.read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")
+    path.write_bytes(data[: data.index(b"mdat") + (len(data) - data.index(b"mdat")) // 2])
+    first.unlink()
+    assert probe(path).num_frames == 40
+    reason = failure_of(root, "005/1/1")
+    assert reason.startswith("005_1_1.mp4")
+    assert "again" in reason  # which words depends on where the decoder notices
+
+
 def test_a_video_shorter_than_it_says(
     mini_root: MakeRoot, mini: type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
