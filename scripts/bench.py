@@ -1,4 +1,4 @@
-"""How fast this machine rasterizes, scores and prepares.
+"""How fast this machine rasterizes, scores, prepares, fits bodies and draws synthetic people.
 
     python scripts/bench.py                       everything
     python scripts/bench.py raster metrics        some sections
@@ -298,9 +298,52 @@ def write_clip(root: Path, num_frames: int) -> Path:
     return source
 
 
+# -------------------------------------------------------------------------------- fit, synthetic set
+
+
+def bench_fit(num_frames: int = 200) -> dict[str, Any]:
+    """A turning body fitted to its own keypoints with noise of two pixels."""
+    from iper_toolkit.body.fitting import fit_clip
+    from iper_toolkit.camera import project_weak_perspective
+    from iper_toolkit.crop import SquareCrop
+    from iper_toolkit.keypoints import BODY_25, BODY_45, Keypoints
+
+    body, params = load_body("open"), turning_body(num_frames)
+    crop = SquareCrop(0, 0, SOURCE_SIDE)
+    points = project_weak_perspective(body.pose(params).landmarks, params.camera).numpy()
+    places = [BODY_45.index({"mid_hip": "pelvis"}.get(name, name)) for name in BODY_25]
+    table = np.ones((num_frames, len(places), 3), np.float32)
+    noise = np.random.default_rng(0).normal(0, 2, (num_frames, len(places), 2))
+    table[..., :2] = crop.ndc_to_source(points[:, places]) + noise
+    start = time.process_time()
+    fit = fit_clip(body, Keypoints(table), crop)
+    seconds = (time.process_time() - start) / num_frames
+    error = float(np.median(fit.error_pixels))
+    click.echo(
+        f"  {seconds:.3f} CPU s a frame of {num_frames} (goal 0.8); median error {error:.1f} px "
+        f"of {SOURCE_SIDE}"
+    )
+    return {"frames": num_frames, "cpu_s_a_frame": seconds, "goal": 0.8, "median_pixels": error}
+
+
+def bench_synth() -> dict[str, Any]:
+    """The set of size small, with one worker a core."""
+    from iper_toolkit.synthetic.dataset import write_dataset
+
+    with tempfile.TemporaryDirectory(prefix="iper-bench-") as name:
+        start = cpu_seconds(), time.perf_counter()
+        written = write_dataset(Path(name) / "root", size="small", seed=1, workers=os.cpu_count())
+        cpu, wall = cpu_seconds() - start[0], time.perf_counter() - start[1]
+    click.echo(
+        f"  small: {wall:.0f} s with {os.cpu_count()} workers (goal 120), {cpu:.0f} CPU s; "
+        f"{written.clips} clips, {written.frames} frames"
+    )
+    return {"size": "small", "wall_s": wall, "cpu_s": cpu, "goal_s": 120}
+
+
 # ------------------------------------------------------------------------------------------- command
 
-SECTIONS = ("raster", "metrics", "prepare")
+SECTIONS = ("raster", "metrics", "prepare", "fit", "synth")
 
 
 @click.command(help=__doc__)
@@ -327,6 +370,10 @@ def main(sections: tuple[str, ...], json_file: Path | None, frames: int, repeat:
             figures[section] = bench_raster()
         elif section == "metrics":
             figures[section] = bench_metrics()
+        elif section == "fit":
+            figures[section] = bench_fit()
+        elif section == "synth":
+            figures[section] = bench_synth()
         else:
             figures[section] = bench_prepare(frames, repeat)
     if json_file is not None:

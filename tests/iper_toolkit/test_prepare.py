@@ -309,14 +309,24 @@ def test_ten_kills_at_random_moments(
     make_three(root, mini)
     command = [sys.executable, "-m", "iper_toolkit", "prepare", "--root", str(root)]
     command += ["--workers", workers]
-    waits = np.random.default_rng(7).uniform(0.5, 6, 10)
+    # From when the run has begun to write, so that kills hit work on slow and fast machines alike.
+    waits = np.random.default_rng(7).uniform(0.02, 0.6, 10)
+    hits = 0
     for seconds in waits:
+        before = set(root.glob("cache/*/*/*/*/stage.json"))
         run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        started = time.monotonic()
+        while run.poll() is None and time.monotonic() - started < 60:
+            if set(root.glob("cache/*/*/*/*/stage.json")) - before:
+                break
+            time.sleep(0.01)
         try:
             run.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
             run.kill()
             run.wait()
+            hits += not (root / "manifests/dataset.json").exists()
+    assert hits >= 3, "too few kills hit unfinished work"
     final = subprocess.run(command, capture_output=True, text=True)
     assert final.returncode == 1, final.stderr  # one clip is broken on purpose
     assert tables(root) == tables(undisturbed)
