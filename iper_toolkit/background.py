@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+_ROWS_AT_ONCE = 8  # of 24 pictures fit the caches
 _INPAINT_RADIUS_PIXELS = 5
 _INPAINT_SIDE = 256  # a guess has no detail; at this size it takes a tenth of the time
 
@@ -45,41 +45,54 @@ def grow(mask: NDArray[np.uint8]) -> NDArray[np.bool_]:
 def _masked_median(
     images: NDArray[np.uint8], people: NDArray[np.bool_]
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Lower median of (N, H, W, 3) images where not `people` (N, H, W); and where there was none."""
-    plate = np.zeros(images.shape[1:], np.uint8)
-    never_seen = np.zeros(images.shape[1:3], np.bool_)
-    _take_medians(images, people, plate, never_seen)
+    """Lower median of (N, H, W, 3) images where not `people` (N, H, W); and where there was none.
+
+    Values on the person become 0 or 255, as many of each as leave the median of the others in the
+    middle. So all pixels take the same comparisons, and whole rows of them are done at once.
+    """
+    count, height = images.shape[:2]
+    middle = (count - 1) // 2
+    comparisons = _median_network(count, middle)
+    plate: NDArray[np.uint8] = np.empty(images.shape[1:], np.uint8)
+    never_seen = np.asarray(people.all(axis=0))
+    for first in range(0, height, _ROWS_AT_ONCE):
+        rows = slice(first, first + _ROWS_AT_ONCE)
+        covered = people[:, rows]
+        num_free = count - covered.sum(0, dtype=np.int16)
+        num_low = middle - (num_free - 1) // 2
+        fill = np.where(covered.cumsum(0, dtype=np.int16) <= num_low, np.uint8(0), np.uint8(255))
+        values = list(np.where(covered[..., None], fill[..., None], images[:, rows]))
+        for low, high in comparisons:
+            values[low], values[high] = (
+                np.minimum(values[low], values[high]),
+                np.maximum(values[low], values[high]),
+            )
+        plate[rows] = values[middle]
+    plate[never_seen] = 0
     return plate, never_seen
 
 
-@njit(cache=True, nogil=True, boundscheck=False)
-def _take_medians(
-    images: NDArray[np.uint8],
-    people: NDArray[np.bool_],
-    plate: NDArray[np.uint8],
-    never_seen: NDArray[np.bool_],
-) -> None:  # pragma: no cover - compiled
-    """Insertion sort a pixel: few values, and a quarter of the time of sorting whole arrays."""
-    count, height, width, channels = images.shape
-    ordered = np.empty((channels, count), np.uint8)
-    for row in range(height):
-        for column in range(width):
-            free = 0
-            for index in range(count):
-                if people[index, row, column]:
-                    continue
-                for channel in range(channels):
-                    value = images[index, row, column, channel]
-                    place = free
-                    while place > 0 and ordered[channel, place - 1] > value:
-                        ordered[channel, place] = ordered[channel, place - 1]
-                        place -= 1
-                    ordered[channel, place] = value
-                free += 1
-            never_seen[row, column] = free == 0
-            if free:
-                for channel in range(channels):
-                    plate[row, column, channel] = ordered[channel, (free - 1) // 2]
+def _median_network(count: int, place: int) -> list[tuple[int, int]]:
+    """Batcher's sorting network (Knuth 5.2.2 M), less what does not reach one place of the result."""
+    comparisons = []
+    highest = 1 << max(0, (count - 1).bit_length() - 1)
+    step = highest
+    while step:
+        offset, distance, jump = 0, step, highest
+        while True:
+            comparisons += [
+                (i, i + distance) for i in range(count - distance) if i & step == offset
+            ]
+            if jump == step:
+                break
+            distance, jump, offset = jump - step, jump // 2, step
+        step //= 2
+    needed, kept = {place}, []
+    for low, high in reversed(comparisons):
+        if low in needed or high in needed:
+            needed |= {low, high}
+            kept.append((low, high))
+    return kept[::-1]
 
 
 def _fill(plate: NDArray[np.uint8], hole: NDArray[np.bool_]) -> NDArray[np.uint8]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,6 +20,9 @@ NUM_SAMPLES = 24
 
 MAX_PLATE_SIDE = 1024
 """The background is stored at the crop's side, but not larger; pixels."""
+
+
+_MARGIN_SIDE = 512  # at which masks are grown: a margin needs no finer
 
 
 def run(work: ClipWork) -> None:
@@ -39,7 +43,8 @@ def run(work: ClipWork) -> None:
                 images.append(
                     small if plate_side == size else cut_and_resize(frame, crop, plate_side)
                 )
-                people.append(grow(masks.at([index], plate_side)[0]))
+                person = grow(masks.at([index], min(plate_side, _MARGIN_SIDE))[0])
+                people.append(_enlarged(person, plate_side))
             yield small
 
     metadata = {"comment": "synthetic; working copy"} if work.info.synthetic else {}
@@ -51,6 +56,11 @@ def run(work: ClipWork) -> None:
         )
     write_image(work.folder / "background.png", background_plate(images, people))
     write_json(work.folder / "proxy.json", {"size": size, "num_frames": written})
+
+
+def _enlarged(person: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
+    nearest = cv2.resize(person.view(np.uint8), (side, side), interpolation=cv2.INTER_NEAREST)
+    return nearest.astype(np.bool_)
 
 
 def _checked_frames(work: ClipWork, facts: SourceFacts) -> Iterator[NDArray[np.uint8]]:
