@@ -18,9 +18,8 @@ Seeds below 1000 are for demos and tests: all their clips are validation. Traini
 import csv
 import os
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from multiprocessing import get_context
@@ -29,7 +28,6 @@ from typing import Literal
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from iper_toolkit.atomic import part_folder, remove_dead_parts, write_atomically
@@ -57,6 +55,7 @@ from iper_toolkit.synthetic.people import (
 from iper_toolkit.synthetic.render import Camera, compose, draw_person
 from iper_toolkit.synthetic.reproducible import turned_points
 from iper_toolkit.synthetic.scenes import Scene, draw_plate, sample_scene
+from iper_toolkit.threads import one_thread, use_one_thread
 
 Array = NDArray[np.float32]
 FrameFormat = Literal["frames", "mp4"]
@@ -302,7 +301,7 @@ def _draw_all(jobs: list[_Job], workers: int, total: int, progress: Progress | N
             progress(done * len(_ACTIONS), total * len(_ACTIONS), job.name)
 
     if workers == 1 or len(jobs) < 2:
-        with _one_thread():
+        with one_thread():
             for job in jobs:
                 _draw(job)
                 done += 1
@@ -310,7 +309,7 @@ def _draw_all(jobs: list[_Job], workers: int, total: int, progress: Progress | N
         return
     # Fresh processes: a forked child of a process that has used torch's threads may hang.
     context = get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(jobs)), context, _use_one_thread) as pool:
+    with ProcessPoolExecutor(min(workers, len(jobs)), context, use_one_thread) as pool:
         pending = {pool.submit(_draw, job): job for job in jobs}
         try:
             for future in as_completed(pending):
@@ -320,23 +319,6 @@ def _draw_all(jobs: list[_Job], workers: int, total: int, progress: Progress | N
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-
-
-def _use_one_thread() -> None:
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Sums run in the same order as in a worker process, so the bytes are the same."""
-    before = torch.get_num_threads(), cv2.getNumThreads()
-    _use_one_thread()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before[0])
-        cv2.setNumThreads(before[1])
 
 
 def _random(seed: int, *path: int) -> np.random.Generator:
