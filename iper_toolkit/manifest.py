@@ -191,6 +191,7 @@ def write_table(path: Path, table: pa.Table) -> None:
             use_dictionary=_CATEGORICAL[name],
             use_byte_stream_split=_SPLIT_FLOATS if is_frames else False,
             row_group_size=ROW_GROUP_SIZE,
+            write_page_checksum=True,
         )
 
     write_atomically(path, write)
@@ -344,7 +345,9 @@ def _read(root: Path, name: str, schema: pa.Schema, filters: Any = None) -> pa.T
     try:
         # The plain reader: the file is one, and a dataset scan would take `key=value` folder
         # names in the path for columns.
-        return pq.read_table(path, filters=filters, partitioning=None)
+        return pq.read_table(
+            path, filters=filters, partitioning=None, page_checksum_verification=True
+        )
     except (pa.ArrowInvalid, OSError) as error:
         raise BadManifest(f"{path} is damaged. {again}") from error
 

@@ -1,5 +1,6 @@
 """The tables: schema, encodings, digests, and what reading refuses."""
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -163,3 +164,16 @@ def test_rows_take_known_columns_and_lengths() -> None:
             mask_area=np.zeros(2),
             valid=np.ones(2, bool),
         )
+
+
+def test_a_flipped_bit_is_never_read_as_another_number(root: Path) -> None:
+    path = root / "manifests/frames.parquet"
+    whole, table = path.read_bytes(), manifest.read_frames_table(root)
+    silent = 0
+    for place in range(4, len(whole) // 2, len(whole) // 80):
+        data = bytearray(whole)
+        data[place] ^= 16
+        path.write_bytes(bytes(data))
+        with contextlib.suppress(manifest.BadManifest):
+            silent += not manifest.read_frames_table(root).equals(table)
+    assert silent == 0
