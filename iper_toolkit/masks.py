@@ -113,6 +113,7 @@ def _read_npz(path: Path) -> Iterator[NDArray[np.uint8]]:
         if len(shape) != 3 or fortran:
             raise ValueError(f"{path}: masks is {shape}; it must be (frames, height, width).")
         size = shape[1] * shape[2] * dtype.itemsize
+        largest = 0
         for index in range(shape[0]):
             try:
                 data = file.read(size)
@@ -121,7 +122,14 @@ def _read_npz(path: Path) -> Iterator[NDArray[np.uint8]]:
             if len(data) < size:
                 raise ValueError(f"{path} ends at frame {index} of {shape[0]}; copy it again.")
             mask = np.frombuffer(data, dtype).reshape(shape[1:])
+            if dtype == np.uint8:
+                largest = max(largest, int(mask.max(initial=0)))
             yield mask if dtype == np.uint8 else _to_uint8(mask, path)
+        if largest == 1:
+            raise ValueError(
+                f"{path}: masks is uint8 of 0 and 1, which would show nobody; a person is 255. "
+                "Store the masks as bool, or multiply them by 255."
+            )
 
 
 def _opened(path: Path) -> zipfile.ZipFile:

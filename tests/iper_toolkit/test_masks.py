@@ -49,6 +49,14 @@ def test_bool_and_float_masks_become_grey_levels(tmp_path: Path) -> None:
         list(read_masks(tmp_path / "wrong.npz"))
 
 
+def test_masks_of_ones_are_not_taken_for_nobody(tmp_path: Path) -> None:
+    np.savez(tmp_path / "ones.npz", masks=(SOFT > 127).astype(np.uint8))
+    with pytest.raises(ValueError, match=r"ones\.npz: masks is uint8 of 0 and 1.*bool"):
+        list(read_masks(tmp_path / "ones.npz"))
+    np.savez(tmp_path / "nobody.npz", masks=np.zeros((2, 4, 4), np.uint8))
+    assert not np.any(list(read_masks(tmp_path / "nobody.npz")))
+
+
 def test_a_grey_video_is_a_mask_file(tmp_path: Path) -> None:
     squares = np.zeros((6, 32, 32, 3), np.uint8)
     squares[:, 8:24, 8:24] = 255
