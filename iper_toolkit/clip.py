@@ -6,6 +6,7 @@ are computed on them. Opening is cheap; everything is read when asked for.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -176,6 +177,7 @@ class Clip:
         Frames come in the order of `indices`, each decoded once. Consecutive calls that go forward
         through a video continue where the last one ended, so reading a clip in pieces is one pass.
         """
+        _check_size(size)
         pictures = np.empty((len(indices), size, size, 3), np.uint8)
         places: dict[int, list[int]] = {}
         for place, index in enumerate(indices):
@@ -187,6 +189,7 @@ class Clip:
 
     def iterate(self, indices: Sequence[int], size: int) -> Iterator[NDArray[np.uint8]]:
         """The same one by one, for ascending `indices`: memory stays small however long the clip."""
+        _check_size(size)
         for index in indices:
             yield cut_and_resize(self.source_frame(index), self.crop, size)
 
@@ -198,9 +201,14 @@ class Clip:
         return self._cursor.read(index)
 
     def _checked(self, index: int) -> int:
+        if isinstance(index, (bool, np.bool_)) or not hasattr(index, "__index__"):
+            raise TypeError(
+                f"Clip {self.id}: a frame's number is a whole number; got {index!r}. Of a bool "
+                "array, pass np.flatnonzero(array)."
+            )
         if not 0 <= index < self.num_frames:
             raise IndexError(f"Clip {self.id} has frames 0 .. {self.num_frames - 1}; got {index}.")
-        return int(index)
+        return operator.index(index)
 
     @cached_property
     def _frame_files(self) -> list[Path]:
@@ -221,6 +229,7 @@ class Clip:
 
         It is stored at the crop's side, up to 1024 pixels, whatever the proxy's size.
         """
+        _check_size(size)
         path = stage_folder(self.root, "proxy", self.id) / "background.png"
         return resize(read_image(path), (size, size))
 
@@ -231,6 +240,7 @@ class Clip:
 
     def masks(self, indices: Sequence[int], size: int) -> NDArray[np.uint8]:
         """(N, size, size) uint8, 255 = person, in the frame of the crop; THE resize."""
+        _check_size(size)
         return self._packed_masks.at([self._checked(index) for index in indices], size)
 
     @cached_property
@@ -276,3 +286,8 @@ class Clip:
     def keypoints(self) -> NDArray[np.float32]:
         """(T, 25, 3) BODY_25 x, y in source pixels and confidence; NaN where there are none."""
         return manifest.vectors(self._table, "keypoints").reshape(-1, manifest.NUM_KEYPOINTS, 3)
+
+
+def _check_size(size: int) -> None:
+    if size < 1:
+        raise ValueError(f"size is {size}; a picture has at least 1 pixel a side.")

@@ -49,7 +49,7 @@ SMPL_LANDMARK_VERTICES = (
 # at place 45 the top of the head.
 _KEYPOINTS_19 = (8, 5, 2, 1, 4, 7, 21, 19, 17, 16, 18, 20, 12, 45, 24, 26, 25, 28, 27)
 OPEN_BODY = "open-body-1"
-SMPL_PREFIX = "smpl-"  # ids of users' files; 12 digits of their sha256 follow
+SMPL_PREFIX = "smpl-"  # ids of users' bodies; 12 digits of the sha256 of their arrays follow
 
 
 class BodyMismatch(ValueError):
@@ -66,8 +66,16 @@ class BodyParams:
     shape: Tensor  # (T, 10) float32
 
     def __post_init__(self) -> None:
-        for name, width in (("camera", 3), ("pose", None), ("shape", 10)):
+        for name, width in (("pose", None), ("camera", 3), ("shape", 10)):
             value = getattr(self, name)
+            if not isinstance(value, Tensor) or not value.is_floating_point():
+                kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
+                raise TypeError(
+                    f"{name} is {kind}; a fit takes float tensors. BodyParams.from_array takes "
+                    "arrays and numbers of any kind."
+                )
+            if value.dtype != self.pose.dtype:
+                raise TypeError(f"{name} is {value.dtype}, but pose is {self.pose.dtype}.")
             if (
                 value.ndim != 2
                 or len(value) != len(self.pose)
@@ -208,6 +216,16 @@ class Body:
             pose: (T, 72) axis-angle or any form `pose_to_rotations` takes. shape: (T, S).
             offsets: (V, 3) or (T, V, 3) metres in the rest pose. links: see `apply_links`.
         """
+        if len(shape) != len(pose):
+            raise ValueError(
+                f"shape is {tuple(shape.shape)}; pose has {len(pose)} frames, and each takes a shape. "
+                "Repeat a shape that all frames share: shape.expand(len(pose), -1)."
+            )
+        if shape.dtype != self.template.dtype:
+            raise TypeError(
+                f"shape is {shape.dtype}, but body {self.id!r} is {self.template.dtype}. Turn one "
+                "into the other: body.to(dtype=...) or params.to(dtype=...)."
+            )
         skeleton = self.skeleton(pose, shape, offsets, turn_base=turn_base)
         vertices = deform(self.points, shape, skeleton, offsets)
         if links is not None:

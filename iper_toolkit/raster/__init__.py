@@ -66,6 +66,13 @@ def rasterize(
         Fragments (..., size, size) on the device of `vertices`. Frames are drawn side by side on as
         many threads as torch uses (`torch.set_num_threads`).
     """
+    for name, value in (("vertices", vertices), ("faces", faces)):
+        if not isinstance(value, Tensor):
+            raise TypeError(
+                f"{name} is a {type(value).__name__}; it takes a torch tensor (torch.as_tensor)."
+            )
+    if not hasattr(size, "__index__"):
+        raise TypeError(f"size is {size!r}; it takes one whole number, pixels of a square's side.")
     if vertices.ndim < 2 or vertices.shape[-1] != 3:
         raise ValueError(f"vertices is {tuple(vertices.shape)}; it must be (..., V, 3).")
     if size < 1:

@@ -340,3 +340,21 @@ def test_the_body_is_read_once_and_goes_to_a_device(body: Body) -> None:
     assert moved.surface is not None
     assert moved.surface.part.dtype == torch.int64
     assert moved.id == body.id
+
+
+def test_a_fit_takes_float_tensors_of_one_kind() -> None:
+    camera, pose, shape = torch.zeros(2, 3), torch.zeros(2, 72), torch.zeros(2, 10)
+    with pytest.raises(TypeError, match="pose is ndarray; a fit takes float tensors"):
+        BodyParams("open-body-1", camera, pose.numpy(), shape)
+    with pytest.raises(TypeError, match=r"camera is torch\.int64"):
+        BodyParams("open-body-1", camera.long(), pose, shape)
+    with pytest.raises(TypeError, match=r"shape is torch\.float64, but pose is torch\.float32"):
+        BodyParams("open-body-1", camera, pose, shape.double())
+
+
+def test_posing_says_which_argument_does_not_fit() -> None:
+    body = load_body()
+    with pytest.raises(ValueError, match=r"shape is \(1, 10\); pose has 2 frames"):
+        body.skin(torch.zeros(2, 72), torch.zeros(1, 10))
+    with pytest.raises(TypeError, match=r"shape is torch\.float64, but body 'open-body-1' is"):
+        body.skin(torch.zeros(2, 72).double(), torch.zeros(2, 10).double())

@@ -92,6 +92,20 @@ def test_frames_that_are_not_there(folder_clip: Clip, index: int) -> None:
         folder_clip.params([index])
 
 
+@pytest.mark.parametrize("index", [True, np.bool_(True), 1.5, "1", None])
+def test_frames_are_named_by_whole_numbers(folder_clip: Clip, index: object) -> None:
+    for read in (folder_clip.frames, folder_clip.masks):
+        with pytest.raises(TypeError, match="a frame's number is a whole number"):
+            read([index], 32)  # type: ignore[list-item]
+    assert folder_clip.frames(np.array([1]), 32).shape == (1, 32, 32, 3)  # type: ignore[arg-type]
+
+
+def test_a_picture_has_a_size(folder_clip: Clip) -> None:
+    for read in (folder_clip.frames, folder_clip.masks):
+        with pytest.raises(ValueError, match="size is 0"):
+            read([0], 0)
+
+
 def test_params_are_the_given_fit(folder_clip: Clip, mini: type) -> None:
     fit = torch.from_numpy(mini.clip(1, 8)[2])
     assert torch.equal(folder_clip.params().to_array(), fit)

@@ -329,3 +329,13 @@ def test_interpolate_names_what_it_wants() -> None:
         interpolate(fragments, vertices)
     with pytest.raises(ValueError, match="values of vertices"):
         interpolate(fragments, vertices.expand(2, -1, -1), faces)
+
+
+def test_arguments_that_are_no_tensors_are_named() -> None:
+    vertices, faces = torch.zeros(3, 3), torch.zeros(1, 3, dtype=torch.int64)
+    with pytest.raises(TypeError, match="vertices is a ndarray; it takes a torch tensor"):
+        rasterize(vertices.numpy(), faces, 8)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="faces is a ndarray"):
+        rasterize(vertices, faces.numpy(), 8)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"size is \(8, 8\); it takes one whole number"):
+        rasterize(vertices, faces, (8, 8))  # type: ignore[arg-type]
