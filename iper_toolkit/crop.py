@@ -102,8 +102,9 @@ def crop_around(boxes: np.ndarray, frame_size: tuple[int, int], factor: float = 
     boxes = boxes[(boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])]
     if len(boxes) == 0:
         raise ValueError(
-            f"No person box lies in the frame of {width} x {height} pixels. Check the keypoints "
-            "of the clip, or crop it whole with SquareCrop.whole(width, height)."
+            f"No person box lies in the frame of {width} x {height} pixels: no frame has two joints "
+            "there that were found with confidence. Are these the keypoints of this clip, in its "
+            "own pixels? Export them again."
         )
     x0, y0 = boxes[:, :2].min(0).tolist()
     x1, y1 = boxes[:, 2:].max(0).tolist()

@@ -154,7 +154,7 @@ def read_keypoints(path: str | Path) -> Keypoints:
             return Keypoints(_body25_frames([content]))
         if isinstance(content, dict) and "keypoints" in content:
             return keypoints_from_landmarks(_landmarks(content))
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from None
     keys = ", ".join(sorted(content)) if isinstance(content, dict) else type(content).__name__
     raise ValueError(
@@ -199,7 +199,7 @@ def _read_folder(folder: Path) -> Keypoints:
 def _load_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(
             f"{path} is not readable JSON ({error}). Was it written to the end? Export it again."
         ) from None
@@ -245,6 +245,8 @@ def _landmarks(content: dict[str, Any]) -> np.ndarray:
             "'keypoints' must be a list with one entry a frame, and is empty or no list."
         )
     names = content.get("names")
+    if names is not None and not isinstance(names, list):
+        raise ValueError(f"'names' is {names!r}; it must be a list, or be left out.")
     if names is not None and tuple(str(name).lower() for name in names) != MEDIAPIPE_33:
         raise ValueError(
             f"'names' are not MediaPipe's 33 landmarks in their order (first of {len(names)}: "

@@ -21,7 +21,10 @@ def run(work: ClipWork) -> None:
     elif clip.keypoints is not None:
         keypoints = read_keypoints(clip.keypoints)
         size = (facts.height, facts.width)
-        crop = crop_around(keypoints.boxes(), size, work.options.crop_factor)
+        try:
+            crop = crop_around(keypoints.boxes(), size, work.options.crop_factor)
+        except ValueError as error:
+            raise ValueError(f"{clip.keypoints}: {error}") from None
     else:
         name = clip.source.name if clip.kind == "frames" else clip.source.stem
         raise ValueError(

@@ -117,6 +117,8 @@ def test_places_on_the_body(tmp_path: Path) -> None:
         ({"keypoints": [[[0, 0, 0, 1]] * 17]}, r"frame 0 is \(17, 4\); it must be 33"),
         ({"keypoints": [[[0, 0, 0, 1]] * 33], "names": ["nose"]}, "not MediaPipe's 33"),
         ({"keypoints": [[[0, 0, 0, "x"]] * 33]}, "no table of numbers"),
+        ({"keypoints": [[[0, 0, 0, 1]] * 33], "names": 5}, "'names' is 5; it must be a list"),
+        ('{"frames": ' + "[" * 100_000, "not readable JSON"),
         ({"poses": []}, "holds poses; expected 'frames'"),
         ([], "expected 'frames'"),
     ],
