@@ -1,6 +1,7 @@
 """A user's own SMPL or SMPL-H file, .pkl or .npz, read without running it and checked before it is believed."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
@@ -23,7 +24,9 @@ _SUM_TOLERANCE = 1e-2
 
 
 def read_smpl(path: str | Path) -> Body:
-    """The body in a file, with the id `smpl-` and the first 12 digits of the file's sha256.
+    """The body in a file, with the id `smpl-` and the first 12 digits of the sha256 of its arrays.
+
+    So a .pkl and the .npz made of it are one body.
 
     Raises:
         ValueError: the file is broken, incomplete or inconsistent; the message says where.
@@ -38,7 +41,25 @@ def read_smpl(path: str | Path) -> Body:
         raise ValueError(
             f"{path} is no SMPL model: it lacks {', '.join(missing)} and holds {found}."
         )
-    return _Checker(path, content).body(SMPL_PREFIX + sha256(data).hexdigest()[:12])
+    body = _Checker(path, content).body()
+    return replace(body, id=SMPL_PREFIX + _digest(body)[:12])
+
+
+def _digest(body: Body) -> str:
+    """sha256 of all that poses a body, as float32 and int64 whatever the file stored."""
+    digest = sha256(repr(body.parents).encode())
+    for name in _POSING:
+        value = getattr(body, name)
+        array = np.zeros(0, np.float32) if value is None else value.numpy()
+        digest.update(f"{name}:{array.shape};".encode())
+        digest.update(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes())
+    return digest.hexdigest()
+
+
+_POSING = (
+    "template shape_directions pose_directions joint_regressor weights faces keypoint_regressor "
+    "hand_pose"
+).split()
 
 
 def _read_npz(data: bytes, path: Path) -> dict[str, NDArray]:
@@ -61,7 +82,7 @@ class _Checker:
     def __init__(self, path: Path, content: Mapping[str, Any]) -> None:
         self.path, self.content = path, content
 
-    def body(self, body_id: str) -> Body:
+    def body(self) -> Body:
         template = self._array("v_template")
         num_vertices = len(template)
         self._shape("v_template", template, (num_vertices, 3))
@@ -94,7 +115,7 @@ class _Checker:
             keypoints = self._array("cocoplus_regressor")
             self._shape("cocoplus_regressor", keypoints, (19, num_vertices))
         return Body(
-            id=body_id,
+            id="",  # it follows from the arrays
             template=_tensor(template),
             shape_directions=_tensor(shapes),
             pose_directions=_tensor(poses),
