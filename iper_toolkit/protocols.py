@@ -474,6 +474,11 @@ def _read_table(path: Path, row: type) -> tuple[Any, ...]:
             )
         rows = []
         for cells in reader:
+            if len(cells) != len(types):
+                raise ValueError(
+                    f"{path}, line {reader.line_num}: {cells} has {len(cells)} columns; it takes "
+                    f"{len(types)}: {','.join(types)}."
+                )
             try:
                 pairs = zip(cells, types.values(), strict=True)
                 rows.append(row(*(_parse(cell, kind) for cell, kind in pairs)))
