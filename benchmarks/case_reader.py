@@ -71,13 +71,18 @@ class CaseReader:
     def _clip(self, clip_id: str) -> PreparedClip:
         if clip_id in self._opened:
             return self._opened[clip_id]
+        clip = self.check_body(clip_id)
+        self._opened[clip_id] = clip
+        return clip
+
+    def check_body(self, clip_id: str) -> PreparedClip:
+        """Open a clip; raises `BodyMismatch` if its fits are of another body."""
         clip = self._dataset.clip(clip_id)
         if clip.body_id != self._body.id:
             raise BodyMismatch(
                 f"Clip {clip_id} was fitted with body {clip.body_id!r}, and this run poses {self._body.id!r}. "
                 "Name the file of that body with --body."
             )
-        self._opened[clip_id] = clip
         return clip
 
     def read_task(self, case: ImitationCase, person: Person) -> Task:

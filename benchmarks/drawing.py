@@ -4,6 +4,7 @@ import random
 import time
 import traceback
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,17 +13,38 @@ from numpy.typing import NDArray
 
 from benchmarks.methods import Method, Motion
 
+# What a method may raise: code of others calls sys.exit() too, and that must not end the run.
+METHOD_ERRORS = (Exception, SystemExit)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What went wrong in a method: in one line, and where."""
+
+    reason: str
+    traceback: str
+
+    @classmethod
+    def of(cls, error: BaseException) -> "Failure":
+        reason = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+        return cls(reason, "".join(traceback.format_exception(error)))
+
 
 class Drawing:
     """One method at work on one case: hands out pictures, keeps time, scores and what went wrong."""
 
     def __init__(
-        self, method: Method, motion: Motion, size: int, error: str, seconds_personalize: float
+        self,
+        method: Method,
+        motion: Motion,
+        size: int,
+        failure: Failure | None,
+        seconds_personalize: float,
     ) -> None:
         self.method = method
         self.seconds = 0.0
         self.seconds_personalize = seconds_personalize
-        self.error = error
+        self.failure = failure
         self.count = 0
         self._motion, self._size = motion, size
         self._pictures: Iterator[NDArray[np.uint8]] | None = None
@@ -34,7 +56,7 @@ class Drawing:
 
     def take(self, count: int) -> NDArray[np.uint8] | None:
         """The next pictures, (count, S, S, 3); None once the method has failed."""
-        if self.error:
+        if self.failure is not None:
             return None
         taken = []
         start = time.perf_counter()
@@ -52,8 +74,8 @@ class Drawing:
                     # A copy, because the method may draw the next picture into the same memory.
                     taken.append(self._checked(picture).copy())
                     self.count += 1
-        except Exception:
-            self.error = traceback.format_exc()
+        except METHOD_ERRORS as error:
+            self.failure = Failure.of(error)
             return None
         finally:
             self.seconds += time.perf_counter() - start
@@ -79,7 +101,7 @@ class Drawing:
 
     def finish(self) -> None:
         """A method that goes on after the last picture has drawn another motion."""
-        if self.error or self._pictures is None:
+        if self.failure is not None or self._pictures is None:
             return
         try:
             if next(self._pictures, None) is not None:
@@ -87,8 +109,8 @@ class Drawing:
                     f"{self.method.name} gave more pictures of {self._motion.case} than the "
                     f"{len(self._motion)} it takes."
                 )
-        except Exception:
-            self.error = traceback.format_exc()
+        except METHOD_ERRORS as error:
+            self.failure = Failure.of(error)
 
     def add_scores(self, scores: dict[str, NDArray[np.float64]]) -> None:
         for name, values in scores.items():

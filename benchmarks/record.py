@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from iper_toolkit.atomic import write_atomically
 
 
@@ -30,6 +32,7 @@ def read_run(out: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: the folder is no run's.
+        ValueError: the file is damaged.
     """
     path = out / "run.json"
     if not path.is_file():
@@ -38,8 +41,24 @@ def read_run(out: Path) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is damaged: {error}. Remove it and give the same `lwgan-bench run` command again; finished "
+            "cases are kept."
+        ) from error
     return content
+
+
+def read_record(out: Path, method: str, case_key: str) -> dict[str, Any] | None:
+    """The record of a finished case; None if rows or record are not there or damaged: then it is to be done again."""
+    rows, record = case_paths(out, method, case_key)
+    try:
+        pq.read_metadata(rows)
+        return read_json(record)
+    except (OSError, ValueError):
+        return None
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -49,8 +68,8 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 def read_records(out: Path, method: str, case_keys: Sequence[str]) -> list[dict[str, Any]]:
     """The records of a method's finished cases."""
-    pairs = [case_paths(out, method, key) for key in case_keys]
-    return [read_json(record) for rows, record in pairs if rows.is_file()]
+    records = (read_record(out, method, key) for key in case_keys)
+    return [record for record in records if record is not None]
 
 
 def describe_method(records: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -21,7 +21,6 @@ import hashlib
 import json
 import random
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -35,7 +34,7 @@ from numpy.typing import NDArray
 
 import iper_toolkit
 from benchmarks.case_reader import CaseReader, Keep, Task
-from benchmarks.drawing import Drawing
+from benchmarks.drawing import METHOD_ERRORS, Drawing, Failure
 from benchmarks.machine import machine, peak_device_memory_bytes, peak_memory_bytes, versions
 from benchmarks.methods import RESERVED_NAMES, Method, Person, Setup, check_name
 from benchmarks.metrics import METRICS, Metric, score_frames
@@ -44,7 +43,7 @@ from benchmarks.record import (
     case_paths,
     describe_method,
     list_failures,
-    read_json,
+    read_record,
     read_records,
     read_run,
     read_unreadable,
@@ -69,6 +68,8 @@ from iper_toolkit.protocols import Protocol as CaseTables
 CHUNK = 32
 # What reading a damaged clip raises. `BodyMismatch` is a ValueError too, but the whole run's and not one clip's.
 _FILE_ERRORS = (OSError, ValueError, KeyError, IndexError, RuntimeError)
+# What only a dataset's folder holds.
+_OF_A_DATASET = ("dataset.toml", "manifests", "images_HD")
 
 
 @dataclass(frozen=True)
@@ -148,29 +149,52 @@ class Run:
         """Make the folder, or go on in it.
 
         Raises:
-            ValueError: the folder holds a run with other settings, or cases that another version of one of the
-                methods drew.
+            ValueError: nothing can be run; the folder is a dataset's, holds a run with other settings, or cases that
+                another version of one of the methods drew.
+            BodyMismatch: a clip was fitted with another body.
         """
-        settings = self._identity()
+        plan = self.plan()  # before anything is written: a mistyped command leaves no folder behind
+        for case in plan.cases:
+            self._reader.check_body(case.clip)
+        if marks := [name for name in _OF_A_DATASET if (self.out / name).exists()]:
+            raise ValueError(
+                f"{self.out} holds {', '.join(marks)}, so it is a dataset; a run takes a folder of its own. Choose "
+                "another --out."
+            )
         path = self.out / "run.json"
         with locked(self.out / ".lock"):
             if path.is_file():
-                there = read_run(self.out)["settings"]
-                other = {k: (there.get(k), v) for k, v in settings.items() if there.get(k) != v}
-                if other:
-                    told = "; ".join(
-                        f"{k} is {was!r}, not {now!r}" for k, (was, now) in other.items()
-                    )
-                    raise ValueError(
-                        f"{self.out} holds a run with other settings: {told}. Choose another --out."
-                    )
-            else:
+                self._check_settings(read_run(self.out)["settings"])
+            names = {method.name for method in self.methods}
+            for case in plan.cases:
+                for method in self.methods:
+                    self.is_done(method, case)
+                for name in self._names() - names:
+                    self._record(name, case.key)
+            if not path.is_file():
                 started = datetime.now(UTC).isoformat(timespec="seconds")
                 record = {"started": started, "command": self.command, "complete": False}
-                write_json(path, {"schema": 1, "settings": settings, **record})
-        for case in self.plan().cases:
-            for method in self.methods:
-                self.is_done(method, case)
+                write_json(path, {"schema": 1, "settings": self._identity(), **record})
+
+    def _names(self) -> set[str]:
+        """The methods that the folder holds cases of."""
+        folder = self.out / "cases"
+        return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+
+    def _check_settings(self, there: dict[str, Any]) -> None:
+        other = {k: (there.get(k), v) for k, v in self._identity().items() if there.get(k) != v}
+        if other:
+            told = "; ".join(f"{k} is {was!r}, not {now!r}" for k, (was, now) in other.items())
+            raise ValueError(
+                f"{self.out} holds a run with other settings: {told}. Choose another --out."
+            )
+
+    def _record(self, method: str, case_key: str) -> dict[str, Any] | None:
+        """The record of a finished case; None if it is not done, or damaged and so to be done again."""
+        record = read_record(self.out, method, case_key)
+        if record is not None:
+            self._check_settings(record.get("settings", {}))
+        return record
 
     def _identity(self) -> dict[str, Any]:
         settings: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self.settings)))
@@ -191,12 +215,11 @@ class Run:
         """Whether the folder holds the case, drawn by this very method.
 
         Raises:
-            ValueError: another version of the method drew it, or one with other weights.
+            ValueError: another version of the method drew it, or one with other weights or settings.
         """
-        rows, path = case_paths(self.out, method.name, case.key)
-        if not rows.is_file():
+        record = self._record(method.name, case.key)
+        if record is None:
             return False
-        record = read_json(path)
         there = (record["method_version"], record["weights"])
         if there != (method.version, method.weights):
             was, now = (
@@ -213,11 +236,18 @@ class Run:
         """Draw and score the cases of one person with every method that has not yet."""
         if not self._is_set_up:
             for method in self.methods:
-                method.setup(self._setup)
+                try:
+                    method.setup(self._setup)
+                except METHOD_ERRORS as error:
+                    failure = Failure.of(error)
+                    raise RuntimeError(
+                        f"method {method.name}: setup failed: {failure.reason}. No case was drawn; mend the method "
+                        f"and give the same command again.\n{failure.traceback}"
+                    ) from error
             self._is_set_up = True
         outcomes: list[Outcome] = []
         person: Person | None = None
-        knows_person: dict[str, tuple[str, float]] = {}  # method -> (error, seconds)
+        knows_person: dict[str, tuple[Failure | None, float]] = {}  # method -> (failure, seconds)
         for case in group:
             todo = [method for method in self.methods if not self.is_done(method, case)]
             if not todo:
@@ -234,12 +264,12 @@ class Run:
                 if method.name not in knows_person:
                     self._seed(f"{method.name}/{case.person_key}")
                     start = time.perf_counter()
-                    error_text = ""
+                    failed = None
                     try:
                         method.personalize(person.copy())
-                    except Exception:
-                        error_text = traceback.format_exc()
-                    knows_person[method.name] = (error_text, time.perf_counter() - start)
+                    except METHOD_ERRORS as error:
+                        failed = Failure.of(error)
+                    knows_person[method.name] = (failed, time.perf_counter() - start)
             try:
                 outcomes += self._score(task, todo, knows_person)
             except _Unreadable as error:
@@ -255,7 +285,10 @@ class Run:
         return outcome
 
     def _score(
-        self, task: Task, methods: Sequence[Method], knows_person: dict[str, tuple[str, float]]
+        self,
+        task: Task,
+        methods: Sequence[Method],
+        knows_person: dict[str, tuple[Failure | None, float]],
     ) -> list[Outcome]:
         """All methods side by side, so that each true frame is decoded once."""
         drawings = [
@@ -365,7 +398,7 @@ class Run:
     def _store(self, task: Task, drawing: "Drawing") -> Outcome:
         """Rows last: when they are there, everything of the case is."""
         case, method = task.case, drawing.method
-        failed = bool(drawing.error)
+        failed = drawing.failure is not None
         facts = CaseFacts(
             method=method.name,
             method_version=method.version,
@@ -404,17 +437,18 @@ class Run:
         ]
         rows, record = case_paths(self.out, method.name, case.key)
         status: Literal["ok", "failed"] = "failed" if failed else "ok"
-        error = drawing.error.strip().splitlines()[-1] if failed else ""
+        error = drawing.failure.reason if drawing.failure else ""
         write_json(
             record,
             {
                 "case": case.key,
+                "settings": self._identity(),
                 "method": method.name,
                 "method_version": method.version,
                 "weights": method.weights,
                 "status": status,
                 "error": error,
-                "traceback": drawing.error,
+                "traceback": drawing.failure.traceback if drawing.failure else "",
                 "note": case.note,
                 "driver_first": case.driver_first,
                 "num_drawn": drawing.count,
@@ -449,12 +483,9 @@ class Run:
         with locked(self.out / ".lock"):
             unreadable = read_unreadable(self.out, all_keys)
             keys = [key for key in all_keys if key not in unreadable]
-            folder = self.out / "cases"
-            names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+            names = sorted(self._names())
             through = [
-                name
-                for name in names
-                if all(case_paths(self.out, name, key)[0].is_file() for key in keys)
+                name for name in names if all(self._record(name, key) is not None for key in keys)
             ]
             if through and keys:
                 tables = {}

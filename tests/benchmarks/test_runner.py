@@ -133,6 +133,8 @@ def test_a_method_sees_no_target_frame(
         ("small", "gave uint8 (47, 48, 3)"),
         ("none", "gave list"),
         ("personalize", "ZeroDivisionError"),
+        ("exits", "SystemExit: 3"),
+        ("lines", "ValueError: one two"),
     ],
 )
 def test_a_failure_is_recorded_and_counts(
@@ -151,6 +153,10 @@ def test_a_failure_is_recorded_and_counts(
             for k in range(len(motion)):
                 if k == 3 and fault == "raises":
                     raise RuntimeError("out of paint")
+                if k == 3 and fault == "exits":
+                    raise SystemExit(3)
+                if k == 3 and fault == "lines":
+                    raise ValueError("one\n  two")
                 if k == 3 and fault == "few":
                     return
                 picture: Any = self.picture()
@@ -587,3 +593,73 @@ def test_names_that_cannot_be_folders(
 ) -> None:
     with pytest.raises(ValueError, match="cannot name a method"):
         make(dataset, protocol, [Painter(name)], tmp_path / "run", body)
+
+
+def test_a_setup_that_fails_says_whose(
+    dataset: Any, protocol: Protocol, tmp_path: Path, body: Body
+) -> None:
+    class Exits(Painter):
+        def setup(self, setup: Setup) -> None:
+            raise SystemExit("no memory")
+
+    with pytest.raises(RuntimeError, match="method painter: setup failed: SystemExit: no memory"):
+        run_all(make(dataset, protocol, [Exits()], tmp_path / "run", body))
+
+
+def test_a_mistaken_run_leaves_no_folder(
+    dataset: Any, protocol: Protocol, tmp_path: Path, body: Body, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(ValueError, match="lists no 5 sources"):
+        make(dataset, protocol, [Copy()], out, body, settings=Settings(num_sources=5)).open()
+    monkeypatch.setattr(dataset.clip("001/1/1"), "body_id", "smpl-0123456789ab")
+    with pytest.raises(BodyMismatch):
+        make(dataset, protocol, [Copy()], out, body).open()
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("mark", ["dataset.toml", "manifests", "images_HD"])
+def test_a_dataset_is_no_place_for_a_run(
+    mark: str, dataset: Any, protocol: Protocol, tmp_path: Path, body: Body
+) -> None:
+    (tmp_path / mark).mkdir()
+    with pytest.raises(ValueError, match=f"holds {mark}, so it is a dataset.*another --out"):
+        make(dataset, protocol, [Copy()], tmp_path, body).open()
+    assert not (tmp_path / "run.json").exists()
+
+
+def test_cases_remember_their_settings_without_run_json(
+    dataset: Any, protocol: Protocol, tmp_path: Path, body: Body
+) -> None:
+    out = tmp_path / "run"
+    run_all(make(dataset, protocol, [Copy()], out, body))
+    (out / "run.json").unlink()
+    other = Settings(size=SIZE + 16, metrics=FAST.metrics)
+    for method in (Copy(), Painter()):
+        with pytest.raises(ValueError, match=r"size is 48, not 64"):
+            make(dataset, protocol, [method], out, body, settings=other).open()
+        assert not (out / "run.json").exists()
+    _, complete = run_all(make(dataset, protocol, [Copy()], out, body))
+    assert complete
+
+
+def test_damaged_cases_are_done_again_and_a_damaged_run_is_named(
+    dataset: Any, protocol: Protocol, tmp_path: Path, body: Body
+) -> None:
+    out = tmp_path / "run"
+    run_all(make(dataset, protocol, [Copy()], out, body))
+    cases = out / "cases" / "copy" / "self"
+    (cases / "001_1_1.parquet").write_bytes(b"")
+    (cases / "002_1_2.json").unlink()
+    (cases / "003_1_2.json").write_text("{")
+    painter = Painter("copy")
+    painter.version = Copy.version
+    run_all(make(dataset, protocol, [painter], out, body))
+    assert [motion.case for motion in painter.motions] == [
+        "self/001_1_1",
+        "self/002_1_2",
+        "self/003_1_2",
+    ]
+    (out / "run.json").write_text('{"schema"')
+    with pytest.raises(ValueError, match=r"run.json is damaged.*Remove it"):
+        make(dataset, protocol, [Copy()], out, body).open()
