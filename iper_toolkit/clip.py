@@ -21,6 +21,7 @@ from iper_toolkit.crop import SquareCrop
 from iper_toolkit.images import read_image, resize
 from iper_toolkit.layout import frame_files
 from iper_toolkit.masks import PackedMasks
+from iper_toolkit.source_check import check_pictures
 from iper_toolkit.stages import stage_folder
 from iper_toolkit.video import FrameCursor
 
@@ -218,10 +219,12 @@ class Clip:
                 f"{self.source} holds {len(files)} frames, but {self.num_frames} when it was "
                 "prepared. Put the frames back or run iper prepare again."
             )
+        check_pictures(self.root, self.row)
         return files
 
     @cached_property
     def _cursor(self) -> FrameCursor:
+        check_pictures(self.root, self.row)
         return FrameCursor(self.source)
 
     def background(self, size: int) -> NDArray[np.uint8]:

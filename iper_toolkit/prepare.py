@@ -12,6 +12,7 @@ tables.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import importlib
 import json
@@ -20,7 +21,7 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
@@ -168,6 +169,7 @@ def prepare(
         raise NothingToPrepare(_what_to_do(root))
     check_marks(root, info, clips)
     _check_writable(root)
+    _body_id(options.body)  # one that cannot be read is one error, not one a clip
     base = ClipWork(root, clips[0], info, options, root)
     own = [clip for clip in clips if shard_of(clip.clip_id, count) == index]
     prepared, unchanged, failures = [], [], {}
@@ -253,20 +255,29 @@ def source_stamp(work: ClipWork) -> str:
     It spares hashing everything on every run. Only the `source` stage depends on it: copied files
     have another stamp but the same digests, so nothing else is repeated.
     """
-    files = []
-    for role, path in work.clip.files():
+    return stamp_of(work.root, work.clip.files(), synthetic=work.info.synthetic)
+
+
+def stamp_of(root: Path, files: Iterable[tuple[str, Path]], *, synthetic: bool) -> str:
+    """`source_stamp` of (role, file) pairs."""
+    stats = []
+    for role, path in files:
         status = path.stat()
-        name = path.relative_to(work.root).as_posix()
-        files.append([role, name, status.st_size, status.st_mtime_ns])
-    return _digest([files, work.info.synthetic])
+        name = path.relative_to(root).as_posix()
+        stats.append([role, name, status.st_size, status.st_mtime_ns])
+    return _digest([stats, synthetic])
+
+
+def source_key(stamp: str) -> str:
+    """Key of the `source` stage, which depends on nothing but the stamp."""
+    return _digest({"stage": "source", "version": VERSIONS["source"], "stamp": stamp})
 
 
 def stage_key(stage: Stage, work: ClipWork, stamp: str, keys: dict[str, str]) -> str:
     """What a stage's outputs depend on, as a digest. `keys` holds those of earlier stages."""
-    content: dict[str, Any] = {"stage": stage.name, "version": stage.version}
     if stage.name == "source":
-        content["stamp"] = stamp
-        return _digest(content)
+        return source_key(stamp)
+    content: dict[str, Any] = {"stage": stage.name, "version": stage.version}
     digests = read_json(work.made("source", "source.json"))["digests"]
     content["source"] = {role: digests.get(role) for role in stage.reads}
     content["needs"] = {name: keys[name] for name in stage.needs}
@@ -346,9 +357,17 @@ def _failure_key(work: ClipWork) -> str:
     return _digest([stamp, asdict(work.options), work.info.body_id, VERSIONS, work.clip.problem])
 
 
+_READING_REMEDIES = {
+    errno.ENOENT: "it is not there, or a link that leads nowhere: put the file back or remove the link",
+    errno.EISDIR: "it is a folder, where a file is expected: remove or rename it",
+}
+
+
 def _reason(error: Exception, root: Path) -> str:
     """One line for people, the same on every machine: paths are relative to the root."""
-    advice = remedy(error) if isinstance(error, OSError) else None
+    advice = None
+    if isinstance(error, OSError):
+        advice = remedy(error) or _READING_REMEDIES.get(error.errno or 0)
     if isinstance(error, OSError) and advice and not isinstance(error, WriteError):
         text = f"{error.filename or 'a file'}: {advice}"
     elif isinstance(error, KeyError) and error.args:

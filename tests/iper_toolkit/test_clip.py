@@ -1,14 +1,17 @@
 """The reading side: clips, frames from the source, fits, masks, backgrounds."""
 
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from iper_toolkit import manifest
+from iper_toolkit import manifest, source_check
 from iper_toolkit.clip import Clip, Dataset
 from iper_toolkit.images import read_image, resize
+from iper_toolkit.manifest import BadManifest
 from iper_toolkit.prepare import prepare
 from iper_toolkit.stages import stage_folder
 from iper_toolkit.video import read_frames
@@ -158,3 +161,24 @@ def test_tables_and_cache_of_different_runs_are_told_apart(
     (other / "manifests/clips.parquet").write_bytes((root / "manifests/clips.parquet").read_bytes())
     with pytest.raises(manifest.BadManifest, match="do not belong together"):
         Dataset.open(other)
+
+
+@pytest.mark.parametrize("clip_id", ["001/1/1", "002/1/2"])
+def test_pictures_that_changed_are_not_read(root: Path, tmp_path: Path, clip_id: str) -> None:
+    copied = tmp_path / "copy"
+    shutil.copytree(root, copied, copy_function=shutil.copyfile)  # new times, same content
+    clip = Dataset.open(copied).clip(clip_id)
+    assert np.array_equal(clip.frames([3], 48), Dataset.open(root).clip(clip_id).frames([3], 48))
+    path = clip.source if clip.source.is_file() else clip.source / "0003.jpg"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+    os.utime(path, ns=(1, 1))
+    with pytest.raises(BadManifest, match=r"changed since it was prepared.*run: iper prepare"):
+        Dataset.open(copied).clip(clip_id).frames([0], 48)
+
+
+def test_unchanged_pictures_are_not_hashed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source_check, "_pictures_sha256", None)
+    for clip_id in ("001/1/1", "002/1/2"):
+        assert len(Dataset.open(root).clip(clip_id).frames([0], 16)) == 1
