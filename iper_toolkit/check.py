@@ -93,7 +93,10 @@ def _file_problem(path: Path, entry: dict[str, Any]) -> str:
         if size != entry["bytes"]:
             return f"has {size} bytes, it had {entry['bytes']}; put it back or run iper prepare"
         if manifest.file_sha256(path) != entry["sha256"]:
-            return "has other content than when it was prepared; put it back or run iper prepare"
+            return (
+                "has other content than when it was prepared; put it back, or touch the file (prepare "
+                "goes by sizes and times) and run iper prepare"
+            )
     except OSError as error:
         return f"cannot be read ({error.strerror})"
     return ""

@@ -76,7 +76,7 @@ def synth(
     iper synth --root data/ --size tiny --seed 1
     iper synth --root data/ --size small --seed 7 --format mp4
     """
-    with _plain_errors():
+    with _plain_errors(as_json):
         from iper_toolkit.synthetic.dataset import write_dataset
 
         with _progress(quiet=as_json) as tell:
@@ -142,7 +142,7 @@ def prepare(
     iper prepare --root /shared/iPER --shard 3/16 --body SMPL_NEUTRAL.pkl
     srun -n 16 iper prepare --root /shared/iPER --body SMPL_NEUTRAL.pkl
     """
-    with _plain_errors():
+    with _plain_errors(as_json):
         from iper_toolkit.prepare import prepare as prepare_root
         from iper_toolkit.stages import Options
 
@@ -195,7 +195,7 @@ def protocol(root: Path, out: Path | None, overwrite: bool, as_json: bool) -> No
     iper protocol --root data/
     lwgan-bench run --task imitation --root data/
     """
-    with _plain_errors():
+    with _plain_errors(as_json):
         from iper_toolkit.clip import Dataset
         from iper_toolkit.own_protocol import write_own_protocol
 
@@ -218,7 +218,7 @@ def check(root: Path, as_json: bool) -> None:
     iper check --root data/
     iper check --root data/ --json
     """
-    with _plain_errors():
+    with _plain_errors(as_json):
         from iper_toolkit.check import check_root
 
         findings = check_root(root)
@@ -244,7 +244,7 @@ def info(root: Path, as_json: bool) -> None:
     iper info --root data/
     iper info --root data/ --json
     """
-    with _plain_errors():
+    with _plain_errors(as_json):
         from iper_toolkit.clip import Dataset
         from iper_toolkit.manifest import read_about
 
@@ -304,7 +304,7 @@ def preview(
     iper preview 001/1/1 --root data/
     iper preview my_video --root data/ --out preview/
     """
-    with _plain_errors():
+    with _plain_errors(as_json):
         from iper_toolkit.clip import Dataset
         from iper_toolkit.preview import write_preview
 
@@ -335,14 +335,19 @@ def parse_shard(text: str | None) -> tuple[int, int]:
 
 
 @contextmanager
-def _plain_errors() -> Iterator[None]:
-    """What users can mend is said in a sentence, without a traceback."""
+def _plain_errors(as_json: bool) -> Iterator[None]:
+    """What users can mend is said in a sentence, without a traceback; to programs as {"error": ...}."""
     try:
         yield
-    except KeyError as error:
-        raise click.ClickException(str(error.args[0]) if error.args else str(error)) from error
-    except (ValueError, OSError, ImportError) as error:
-        raise click.ClickException(str(error)) from error
+    except (KeyError, ValueError, OSError, ImportError) as error:
+        text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+        if isinstance(error, OSError) and error.filename is not None:
+            from iper_toolkit.atomic import remedy
+
+            text = f"{error.filename}: {remedy(error) or error.strerror}"
+        if as_json:
+            _print_json(error=text)
+        raise click.ClickException(text) from error
 
 
 @contextmanager

@@ -283,7 +283,11 @@ def _lines(path: Path) -> list[str]:
     """The lines of a text that are not empty; none if there is no such file."""
     if not path.is_file():
         return []
-    stripped = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text ({error}). Save it as UTF-8.") from error
+    stripped = (line.strip() for line in text.splitlines())
     return [line for line in stripped if line]
 
 

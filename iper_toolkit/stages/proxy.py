@@ -54,7 +54,11 @@ def run(work: ClipWork) -> None:
             f"{work.clip.source} gave {written} frames, but its container promises "
             f"{facts.num_frames}: it is cut short or damaged; copy or download it again."
         )
-    write_image(work.folder / "background.png", background_plate(images, people))
+    try:
+        plate = background_plate(images, people)
+    except ValueError as error:
+        raise ValueError(f"{work.clip.source}: {error}") from None
+    write_image(work.folder / "background.png", plate)
     write_json(work.folder / "proxy.json", {"size": size, "num_frames": written})
 
 

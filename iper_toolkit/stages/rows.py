@@ -25,8 +25,8 @@ def run(work: ClipWork) -> None:
     valid = fitted.valid & (area > 0) & is_seen
     if not valid.any():
         raise ValueError(
-            f"{clip.source}: no frame shows the person with a body and a mask; check the fit "
-            "(overlay: iper preview) and the masks."
+            f"{clip.source}: no frame shows the person with a body and a mask. Check that the fit's "
+            "cameras place the body in the frame, and that the masks show the person as 255."
         )
     front, back = rank_frames(np.where(valid, score, np.nan))
     digests = read_json(work.made("source", "source.json"))["digests"]

@@ -248,3 +248,47 @@ def test_bad_shards_are_refused(tmp_path: Path, text: str) -> None:
     result = iper("prepare", "--root", tmp_path, "--shard", text)
     assert result.exit_code == 1
     assert "write I/N with I from 0 to N - 1" in result.stderr
+
+
+def test_errors_speak_json_too(tmp_path: Path) -> None:
+    result = iper("info", "--root", tmp_path, "--json")
+    assert result.exit_code == 1
+    assert "is not prepared" in json.loads(result.stdout)["error"]
+    assert "is not prepared" in result.stderr
+
+
+def test_a_body_that_is_not_there_is_one_error(tmp_path: Path, mini: type) -> None:
+    for clip_id in ("001/1/1", "001/1/2"):
+        mini.frames(tmp_path, clip_id)
+    result = iper("prepare", "--root", tmp_path, "--body", "nope.pkl")
+    assert result.exit_code == 1
+    assert result.stderr.count("There is no body 'nope.pkl'") == 1
+
+
+def test_what_is_no_file_is_named_with_the_remedy(tmp_path: Path, mini: type) -> None:
+    mini.frames(tmp_path, "001/1/1")
+    mini.frames(tmp_path, "001/1/2")
+    for clip_id in ("001/1/1", "001/1/2"):
+        (tmp_path / f"images_HD/{clip_id}/0003.jpg").unlink()
+    (tmp_path / "images_HD/001/1/1/0003.jpg").symlink_to("nowhere.jpg")
+    (tmp_path / "images_HD/001/1/2/0003.jpg").mkdir()
+    failures = json.loads(iper("prepare", "--root", tmp_path, "--json").stdout)["failures"]
+    assert "0003.jpg: it is not there, or a link that leads nowhere" in failures["001/1/1"]
+    assert "0003.jpg: it is a folder" in failures["001/1/2"]
+
+
+def test_splits_that_are_no_text_are_named(tmp_path: Path, mini: type) -> None:
+    mini.frames(tmp_path, "001/1/1")
+    (tmp_path / "train.txt").write_bytes(b"\xff\xfe001")
+    result = iper("prepare", "--root", tmp_path)
+    assert "train.txt is not UTF-8 text" in result.stderr
+
+
+def test_keypoints_of_nobody_are_named(tmp_path: Path, mini: type) -> None:
+    mini.video(tmp_path, "001/1/1")
+    (tmp_path / "smpls/001/1/1/pose_shape.pkl").unlink()
+    people = [{"people": []}] * 8
+    (tmp_path / "001_1_1.json").write_text(json.dumps({"frames": people}))
+    failures = json.loads(iper("prepare", "--root", tmp_path, "--json").stdout)["failures"]
+    assert failures["001/1/1"].startswith("001_1_1.json: No person box lies in the frame")
+    assert "SquareCrop" not in failures["001/1/1"]
