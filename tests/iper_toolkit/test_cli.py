@@ -292,3 +292,15 @@ def test_keypoints_of_nobody_are_named(tmp_path: Path, mini: type) -> None:
     failures = json.loads(iper("prepare", "--root", tmp_path, "--json").stdout)["failures"]
     assert failures["001/1/1"].startswith("001_1_1.json: No person box lies in the frame")
     assert "SquareCrop" not in failures["001/1/1"]
+
+
+def test_a_protocol_in_a_read_only_root_says_what_to_do(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    result = iper("protocol", "--root", prepared, "--overwrite", "--json")
+    assert result.exit_code == 1
+    assert "protocol.toml: the file system is read-only" in json.loads(result.stdout)["error"]
