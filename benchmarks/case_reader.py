@@ -98,6 +98,10 @@ class CaseReader:
             case = dataclasses.replace(case, note="; ".join(filter(None, [case.note, note])))
         if case.kind == "self" and self._settings.targets == "unseen":
             scored[[f - frames.start for f in case.source_frames if f in frames]] = False
+        if case.kind == "self" and not scored.any():
+            case = dataclasses.replace(
+                case, note="; ".join(filter(None, [case.note, "no frame is left to score"]))
+            )
         wanted = np.flatnonzero(scored) if case.kind == "self" else np.arange(len(frames))
         drawn = np.arange(len(frames))
         if 0 < self._settings.max_frames < len(wanted):

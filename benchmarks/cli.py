@@ -60,7 +60,11 @@ def _shared_run_options(command: Callable[..., None]) -> Callable[..., None]:
             help="self: in one's own motion; cross: in another's. Default: self, while every metric needs a true frame.",
         ),
         click.option(
-            "--size", type=click.IntRange(16), default=256, show_default=True, help="Pixels a side."
+            "--size",
+            type=click.IntRange(16, 4096),
+            default=256,
+            show_default=True,
+            help="Pixels a side.",
         ),
         click.option(
             "--num-sources",
@@ -193,8 +197,11 @@ def score(pictures: Path, name: str | None, **shared: Any) -> None:
     lwgan-bench list cases --root data/
     """
     with _plain_errors():
-        spec = f"{name or pictures.resolve().name}=folder:{pictures}"
-        _run((spec,), "cpu", 0, **shared)
+        from benchmarks.methods import check_name
+
+        name = name if name is not None else pictures.resolve().name
+        check_name(name)
+        _run((f"{name}=folder:{pictures}",), "cpu", 0, **shared)
 
 
 def _run(
@@ -285,6 +292,7 @@ def _run(
         _print_problems(
             "failed", {f"{one['method']} on {one['case']}": one["error"] for one in failed}
         )
+        _print_problems("without a frame to score, so not in the table", summary["unscored_cases"])
         _print_problems("not in the dataset", plan.missing)
         _print_problems("unreadable", unreadable)
         click.echo(
@@ -475,11 +483,16 @@ def _typed(ctx: click.Context) -> str:
 def _plain_errors() -> Iterator[None]:
     """What users can mend is said in a sentence, without a traceback."""
     try:
-        yield
-    except KeyError as error:
-        raise click.ClickException(str(error.args[0]) if error.args else str(error)) from error
-    except (ValueError, OSError, ImportError, RuntimeError) as error:
-        raise click.ClickException(str(error)) from error
+        try:
+            yield
+        except KeyError as error:
+            raise click.ClickException(str(error.args[0]) if error.args else str(error)) from error
+        except (ValueError, OSError, ImportError, RuntimeError) as error:
+            raise click.ClickException(str(error)) from error
+    except click.ClickException as error:
+        if click.get_current_context().params.get("as_json"):
+            _print_json(error=error.message)
+        raise
 
 
 @contextmanager

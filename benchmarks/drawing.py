@@ -2,32 +2,14 @@
 
 import random
 import time
-import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.methods import Method, Motion
-
-# What a method may raise: code of others calls sys.exit() too, and that must not end the run.
-METHOD_ERRORS = (Exception, SystemExit)
-
-
-@dataclass(frozen=True)
-class Failure:
-    """What went wrong in a method: in one line, and where."""
-
-    reason: str
-    traceback: str
-
-    @classmethod
-    def of(cls, error: BaseException) -> "Failure":
-        reason = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
-        return cls(reason, "".join(traceback.format_exception(error)))
+from benchmarks.methods import METHOD_ERRORS, Failure, Method, Motion
 
 
 class Drawing:

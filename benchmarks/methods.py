@@ -5,10 +5,12 @@ It never sees a target frame. Pictures that were made elsewhere enter as `Pictur
 anybody's as ``module:Class`` or ``file.py:Class``.
 """
 
+import hashlib
 import importlib
 import importlib.util
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +25,23 @@ from iper_toolkit.images import read_image
 
 # Names of folders beside the methods' in a run's pictures.
 RESERVED_NAMES = ("source", "target")
+
+
+# What a method may raise: code of others calls sys.exit() too, and that must not end the run.
+METHOD_ERRORS = (Exception, SystemExit)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What went wrong in a method: in one line, and where."""
+
+    reason: str
+    traceback: str
+
+    @classmethod
+    def of(cls, error: BaseException) -> "Failure":
+        reason = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+        return cls(reason, "".join(traceback.format_exception(error)))
 
 
 @dataclass(frozen=True)
@@ -160,17 +179,18 @@ class PictureFolder:
     """Pictures that are there already: ``FOLDER/<case key>/00000.png``, numbered within the case.
 
     A case takes a picture for every frame of its range; where the run is thinned out, those of the
-    thinned frames alone will do as well.
+    thinned frames alone will do as well. The version tells the pictures apart by what is in them, so that other
+    pictures in the same folder are not taken for those that were scored before.
     """
 
-    version = "files"
     weights = ""
 
     def __init__(self, folder: Path, name: str) -> None:
         if not folder.is_dir():
             raise FileNotFoundError(f"There is no folder of pictures at {folder}.")
-        self.folder = folder
+        self.folder = folder.absolute()
         self.name = name
+        self.version = f"files-{_digest_of_pictures(self.folder)[:16]}"
 
     def setup(self, setup: Setup) -> None:
         pass
@@ -192,6 +212,17 @@ class PictureFolder:
             )
         for position in motion.positions:
             yield read_image(found[position])
+
+
+def _digest_of_pictures(folder: Path) -> str:
+    """sha256 of the names and contents of all numbered pictures below a folder."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.png")):
+        if path.stem.isdigit():
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+            digest.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
+    return digest.hexdigest()
 
 
 def _make_warp() -> Method:
@@ -229,8 +260,25 @@ def load_method(spec: str) -> Method:
         )
     if renamed:
         method.name = renamed
-    check_name(method.name)
+    check_identity(method)
     return method
+
+
+def check_identity(method: Method) -> None:
+    """Raise ValueError unless name, version and weights can stand in the table for this method."""
+    for part in ("name", "version", "weights"):
+        value = getattr(method, part)
+        if not isinstance(value, str):
+            raise ValueError(
+                f"{type(method).__name__}.{part} is {value!r}, not text; it takes a str"
+                + (", empty without weights." if part == "weights" else ".")
+            )
+    check_name(method.name)
+    if method.name in BUILT_IN and type(method) is not type(BUILT_IN[method.name]()):
+        raise ValueError(
+            f"{method.name!r} is the name of a built-in method, and this is another one. Rename it with NAME=SPEC "
+            "(--name for `score`)."
+        )
 
 
 def describe(name: str) -> str:
@@ -243,17 +291,27 @@ def check_name(name: str) -> None:
     if not re.fullmatch(r"[\w+-][\w.+-]*", name) or name in RESERVED_NAMES:
         raise ValueError(
             f"{name!r} cannot name a method: it takes letters, digits and -_.+, and neither of "
-            f"{', '.join(RESERVED_NAMES)}. Rename it with NAME=SPEC."
+            f"{', '.join(RESERVED_NAMES)}. Rename it with NAME=SPEC (--name for `score`)."
         )
 
 
 def _load_class(spec: str) -> Method:
     where, _, class_name = spec.rpartition(":")
-    module = _load_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
+    if where.endswith(".py") and not Path(where).is_file():
+        raise FileNotFoundError(f"There is no file {where}.")
+    try:
+        module = (
+            _load_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
+        )
+    except METHOD_ERRORS as error:
+        raise _not_loaded(spec, "cannot be imported", error) from error
     made = getattr(module, class_name, None)
     if made is None:
         raise ValueError(f"{where} has no {class_name!r}.")
-    method = made()
+    try:
+        method = made()
+    except METHOD_ERRORS as error:
+        raise _not_loaded(spec, "cannot be made without arguments", error) from error
     if not isinstance(method, Method):
         parts = ("name", "version", "weights", "setup", "personalize", "draw")
         lacks = ", ".join(part for part in parts if not hasattr(method, part))
@@ -261,9 +319,15 @@ def _load_class(spec: str) -> Method:
     return method
 
 
+def _not_loaded(spec: str, what: str, error: BaseException) -> ValueError:
+    failure = Failure.of(error)
+    return ValueError(
+        f"method {spec}: {what}: {failure.reason}. It takes one of {', '.join(BUILT_IN)}, folder:DIR, module:Class "
+        f"or file.py:Class.\n{failure.traceback}"
+    )
+
+
 def _load_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}.")
     name = f"benchmarked_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:

@@ -15,6 +15,8 @@ from iper_toolkit.protocols import Protocol as CaseTables
 
 Targets = Literal["unseen", "official"]
 _T = TypeVar("_T")
+# A chunk of true frames of this side still fits the memory of one computer.
+MAX_SIZE = 4096
 
 
 class PreparedClip(Protocol):
@@ -72,10 +74,10 @@ class Settings:
         unknown = [name for name in self.metrics if name not in METRICS]
         if unknown or not self.metrics:
             raise ValueError(f"Unknown metrics {unknown}. Choose of: {', '.join(METRICS)}.")
-        if self.size < 16 or self.max_frames < 0 or self.num_sources < 1:
+        if not 16 <= self.size <= MAX_SIZE or self.max_frames < 0 or self.num_sources < 1:
             raise ValueError(
                 f"size {self.size}, max_frames {self.max_frames}, num_sources {self.num_sources}: they "
-                "take at least 16, 0 and 1."
+                f"take 16 to {MAX_SIZE}, at least 0 and at least 1."
             )
 
 
@@ -132,15 +134,22 @@ def plan_cases(
     failures = dataset.failures
     groups: dict[str, list[ImitationCase]] = {}
     missing: dict[str, str] = {}
+    subjects: set[str] = set()
     for case in cases:
         lost = [clip for clip in (case.clip, case.driver) if clip not in known]
         subject = case.clip.split("/")[0] if case.clip in lost else dataset.clip(case.clip).subject
+        subjects.add(subject)
         if settings.subjects and subject not in settings.subjects:
             continue
         if lost:
             missing[case.key] = f"clip {lost[0]}: {failures.get(lost[0], 'not in the dataset')}"
         else:
             groups.setdefault(case.person_key, []).append(case)
+    if unknown := sorted(set(settings.subjects) - subjects):
+        raise ValueError(
+            f"--subjects names {', '.join(unknown)}, of whom there is no case; protocol {protocol.id!r} takes "
+            f"{', '.join(sorted(subjects)) or 'nobody'}."
+        )
     if not groups:
         some = ", ".join(sorted(known)[:5])
         raise ValueError(

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from iper_toolkit.atomic import write_atomically
@@ -197,7 +198,7 @@ def rows_file(run_or_file: Path) -> Path:
 
 
 def merge_tables(tables: Mapping[str, pa.Table]) -> list[pa.Table]:
-    """The blocks of several tables, sorted, each once. `tables`: name for the error -> table.
+    """The blocks of several tables, sorted, each once; scores of one case by other metrics are joined. `tables`: name for the error -> table.
 
     Raises:
         ValueError: two tables hold different rows for the same case of the same method.
@@ -210,13 +211,24 @@ def merge_tables(tables: Mapping[str, pa.Table]) -> list[pa.Table]:
             block = block.sort_by([(key, "ascending") for key in _WITHIN_BLOCK])
             key = tuple(block.column(column)[0].as_py() for column in BLOCK)
             known = blocks.get(key)
-            if known is not None and not known[1].equals(block):
+            joined = block if known is None else _joined(known[1], block)
+            if known is not None and joined is None:
                 raise ValueError(
                     f"{known[0]} and {name} hold different scores of {key[0]} on {key[-1]} under the "
                     "same protocol and settings. Leave one out, or rename the method of one (NAME=SPEC)."
                 )
-            blocks.setdefault(key, (name, block))
+            blocks[key] = (name if known is None else known[0], joined)
     return [blocks[key][1] for key in sorted(blocks, key=lambda key: tuple(map(str, key)))]
+
+
+def _joined(one: pa.Table, other: pa.Table) -> pa.Table | None:
+    """The rows of two blocks by all metrics of both; None if they differ by a metric that both have."""
+    metrics = one["metric"].unique()
+    is_shared = pc.is_in(other["metric"], value_set=metrics)
+    shared, new = other.filter(is_shared), other.filter(pc.invert(is_shared))
+    if not one.filter(pc.is_in(one["metric"], value_set=shared["metric"].unique())).equals(shared):
+        return None
+    return pa.concat_tables([one, new]).sort_by([(key, "ascending") for key in _WITHIN_BLOCK])
 
 
 def concatenated(blocks: Sequence[pa.Table]) -> pa.Table:

@@ -34,9 +34,17 @@ from numpy.typing import NDArray
 
 import iper_toolkit
 from benchmarks.case_reader import CaseReader, Keep, Task
-from benchmarks.drawing import METHOD_ERRORS, Drawing, Failure
+from benchmarks.drawing import Drawing
 from benchmarks.machine import machine, peak_device_memory_bytes, peak_memory_bytes, versions
-from benchmarks.methods import RESERVED_NAMES, Method, Person, Setup, check_name
+from benchmarks.methods import (
+    METHOD_ERRORS,
+    RESERVED_NAMES,
+    Failure,
+    Method,
+    Person,
+    Setup,
+    check_identity,
+)
 from benchmarks.metrics import METRICS, Metric, score_frames
 from benchmarks.planning import Plan, PreparedDataset, Settings, plan_cases
 from benchmarks.record import (
@@ -118,14 +126,17 @@ class Run:
         command: str = "",
     ) -> None:
         names = [method.name for method in methods]
-        for name in names:
-            check_name(name)
-            if names.count(name) > 1:
-                raise ValueError(f"Two methods are called {name!r}; rename one with NAME=SPEC.")
+        for method in methods:
+            check_identity(method)
+            if names.count(method.name) > 1:
+                raise ValueError(
+                    f"Two methods are called {method.name!r}; rename one with NAME=SPEC."
+                )
         if not methods:
             raise ValueError("No method was given.")
         self.dataset, self.protocol, self.methods = dataset, protocol, tuple(methods)
-        self.settings, self.out, self.keep = settings, out, keep
+        # Absolute, because a method may change the working folder.
+        self.settings, self.out, self.keep = settings, out.absolute(), keep
         self.retry_failed = retry_failed
         self.command = command
         self.body = body
@@ -508,6 +519,7 @@ class Run:
         methods: dict[str, Any] = {}
         failures: list[dict[str, str]] = []
         notes: dict[str, str] = {}
+        unscored: dict[str, str] = {}
         before = read_run(self.out)
         peaks = {
             name: [before.get(name, 0)]
@@ -517,6 +529,13 @@ class Run:
             records = read_records(self.out, name, [case.key for case in plan.cases])
             failures += list_failures(name, records)
             notes |= {one["case"]: one["note"] for one in records if one["note"]}
+            unscored |= {
+                one["case"]: one["note"]
+                for one in records
+                if one["case"].startswith("self/")
+                and one["status"] == "ok"
+                and not one["num_scored"]
+            }
             for peak, found in peaks.items():
                 found += [one[peak] for one in records]
             methods[name] = {"complete": name in through, **describe_method(records)}
@@ -541,6 +560,7 @@ class Run:
             "num_cases": len(plan.cases),
             "missing_cases": plan.missing,
             "unreadable_cases": unreadable,
+            "unscored_cases": unscored,
             "methods": methods,
             "failures": failures,
             "notes": notes,

@@ -163,7 +163,7 @@ class Warp:
 
     def _pose(self, params: BodyParams) -> Floats:
         exact = BodyParams(
-            params.body_id, params.camera, params.pose.double(), params.shape.double()
+            params.body_id, params.camera.double(), params.pose.double(), params.shape.double()
         )
         with torch.inference_mode():
             return self._body.pose(exact).vertices.float().numpy()

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -37,7 +38,20 @@ class RunDescription:
     retry_failed: bool = False
     command: str = ""  # what was typed, for run.json
 
+    def absolute(self) -> "RunDescription":
+        """The same, whatever a method makes the working folder."""
+        out = self.out or Path("runs") / f"{self.settings.task}-{Dataset.open(self.root).name}"
+        return replace(
+            self,
+            root=self.root.absolute(),
+            out=out.absolute(),
+            protocol=_absolute(self.protocol),
+            body=_absolute(self.body),
+        )
+
     def build(self) -> Run:
+        self = self.absolute()
+        assert self.out is not None  # `absolute` names it
         dataset = Dataset.open(self.root)
         protocol = (
             load_protocol(self.protocol) if self.protocol else protocol_of(self.root, dataset.name)
@@ -47,7 +61,7 @@ class RunDescription:
             protocol,
             [load_method(spec) for spec in self.methods],
             self.settings,
-            self.out or Path("runs") / f"{self.settings.task}-{dataset.name}",
+            self.out,
             body=load_body(self.body),
             device=self.device,
             keep=self.keep,
@@ -57,11 +71,17 @@ class RunDescription:
         )
 
 
+def _absolute(named: str) -> str:
+    """A path from the root; other names as they are."""
+    return str(Path(named).absolute()) if named and Path(named).exists() else named
+
+
 _of_this_process: Run | None = None
 
 
 def _start(description: RunDescription) -> None:
     global _of_this_process
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it at once and without a word
     torch.set_num_threads(description.threads)
     _of_this_process = description.build()
 
@@ -83,6 +103,7 @@ def run_described(
     Raises:
         RuntimeError: a worker process died. What it had finished is kept.
     """
+    description = description.absolute()  # before code of others is loaded
     if workers <= 1:
         run = description.build()
         outcomes, complete = run_all(run, shard=shard, tell=tell)

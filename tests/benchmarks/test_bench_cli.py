@@ -125,7 +125,13 @@ def test_other_tasks_say_what_there_is(call: Any) -> None:
         (["run", "--method", "wrap"], "Unknown method 'wrap'"),
         (["run", "--metric", "beauty"], "Unknown metrics ['beauty']"),
         (["run", "--shard", "4/4"], "shard is '4/4'"),
-        (["run", "--subjects", "009", *QUICK], "4 prepared clips"),
+        (
+            ["run", "--subjects", "003,009", *QUICK],
+            "--subjects names 009, of whom there is no case",
+        ),
+        (["score", "--pictures", "data", "--name", "a b"], "'a b' cannot name a method"),
+        (["score", "--pictures", "/"], "'' cannot name a method"),
+        (["score", "--pictures", "data", "--name", "warp", *QUICK], "name of a built-in method"),
         (["run", "--num-sources", "5", *QUICK], "lists no 5 sources"),
         (["run", "--protocol", "nothing", *QUICK], "No protocol 'nothing'"),
         (["leaderboard", "data"], "not finished"),
@@ -147,3 +153,33 @@ def test_lists(call: Any) -> None:
     assert "self/001_1_1" in cases
     assert len(cases) == 5
     assert "self/001_9_1" in call("list", "cases", "--protocol", "iper-v1").stdout
+
+
+def test_an_early_mistake_is_json_too(call: Any) -> None:
+    done = call("run", "--method", "wrap", "--json", *QUICK)
+    assert done.exit_code == 1
+    assert "Unknown method 'wrap'" in json.loads(done.stdout)["error"]
+
+
+def test_a_method_may_change_the_working_folder(call: Any, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "mine.py").write_text(
+        "import os\n"
+        "from benchmarks.methods import Copy\n"
+        "class Mine(Copy):\n"
+        "    name = 'mine'\n"
+        "    def __init__(self): os.chdir('elsewhere')\n"
+    )
+    done = call("run", "--method", "mine.py:Mine", "--out", "out", *QUICK)
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "out" / "rows.parquet").is_file()
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_a_clip_without_a_scored_frame_is_told(call: Any, dataset: Any) -> None:
+    dataset.clip("002/1/2").valid[:] = False
+    dataset.clip("002/1/2").valid[2] = True  # its source alone
+    done = call("run", "--method", "copy", *QUICK)
+    assert done.exit_code == 0, done.output
+    assert "1 without a frame to score" in done.stderr
+    assert "self/002_1_2: 7 frames" in done.stderr

@@ -97,6 +97,38 @@ def test_a_folder_takes_the_whole_case_or_the_thinned_one(tmp_path: Path, datase
         list(method.draw(motion_of(clip, [1, 3])))
 
 
+def test_other_pictures_are_another_version(tmp_path: Path) -> None:
+    path = tmp_path / "self" / "x" / "00000.png"
+    write_image(path, np.zeros((SIZE, SIZE, 3), np.uint8))
+    before = PictureFolder(tmp_path, "theirs").version
+    assert PictureFolder(tmp_path, "theirs").version == before
+    write_image(path, np.ones((SIZE, SIZE, 3), np.uint8))
+    assert PictureFolder(tmp_path, "theirs").version != before
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("version = 3", "Mine.version is 3, not text"),
+        ("weights = None", "Mine.weights is None, not text"),
+        ("name = 5", "Mine.name is 5, not text"),
+        ("name = 'warp'", "'warp' is the name of a built-in method"),
+        ("def __init__(self, size): pass", "cannot be made without arguments: TypeError"),
+        ("def", "cannot be imported: SyntaxError"),
+        ("raise SystemExit(2)", "cannot be imported: SystemExit: 2"),
+    ],
+)
+def test_classes_that_do_not_fit(body: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(
+        f"from benchmarks.methods import Copy\nclass Mine(Copy):\n    name = 'mine'\n    {body}\n"
+    )
+    with pytest.raises(ValueError, match=said):
+        load_method(f"{path}:Mine")
+    with pytest.raises(ValueError, match="name of a built-in method"):
+        load_method("copy=warp")
+
+
 def test_a_person_checks_itself(dataset: Any) -> None:
     clip = dataset.clip("001/1/1")
     with pytest.raises(ValueError, match="1 sources of size 96"):

@@ -123,6 +123,15 @@ def test_two_answers_to_one_question_are_an_error() -> None:
         merge_tables({"here": table(), "there": table(0.5)})
 
 
+def test_scores_by_other_metrics_are_joined() -> None:
+    both = table()
+    ssim, l1 = (
+        both.filter([m == name for m in both["metric"].to_pylist()]) for name in ("ssim", "l1")
+    )
+    (joined,) = merge_tables({"here": ssim, "there": l1, "again": both})
+    assert joined.equals(both)
+
+
 @pytest.mark.parametrize("change", [{"method_version": "2"}, {"weights": "f" * 64}])
 def test_another_version_is_another_method(change: dict[str, str]) -> None:
     blocks = merge_tables({"here": table(), "there": table(0.5, **change)})

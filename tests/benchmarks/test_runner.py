@@ -566,9 +566,12 @@ def test_run_json_tells_where_numbers_come_from(
 def test_nothing_to_run_says_what_there_is(
     dataset: Any, protocol: Protocol, tmp_path: Path, body: Body
 ) -> None:
-    settings = Settings(size=SIZE, metrics=("l1",), subjects=("007",))
-    with pytest.raises(ValueError, match="4 prepared clips"):
+    settings = Settings(size=SIZE, metrics=("l1",), subjects=("003", "007"))
+    with pytest.raises(ValueError, match=r"names 007, of whom.*takes 001, 002, 003"):
         make(dataset, protocol, [Copy()], tmp_path / "run", body, settings=settings).plan()
+    dataset.clips = {"009/1/1": dataset.clip("001/1/1")}
+    with pytest.raises(ValueError, match=r"1 prepared clips \(009/1/1\)"):
+        make(dataset, protocol, [Copy()], tmp_path / "run", body).plan()
 
 
 def test_shards_do_not_shift_when_people_join(
@@ -647,13 +650,12 @@ def test_damaged_cases_are_done_again_and_a_damaged_run_is_named(
     dataset: Any, protocol: Protocol, tmp_path: Path, body: Body
 ) -> None:
     out = tmp_path / "run"
-    run_all(make(dataset, protocol, [Copy()], out, body))
-    cases = out / "cases" / "copy" / "self"
+    run_all(make(dataset, protocol, [Painter()], out, body))
+    cases = out / "cases" / "painter" / "self"
     (cases / "001_1_1.parquet").write_bytes(b"")
     (cases / "002_1_2.json").unlink()
     (cases / "003_1_2.json").write_text("{")
-    painter = Painter("copy")
-    painter.version = Copy.version
+    painter = Painter()
     run_all(make(dataset, protocol, [painter], out, body))
     assert [motion.case for motion in painter.motions] == [
         "self/001_1_1",
@@ -662,4 +664,9 @@ def test_damaged_cases_are_done_again_and_a_damaged_run_is_named(
     ]
     (out / "run.json").write_text('{"schema"')
     with pytest.raises(ValueError, match=r"run.json is damaged.*Remove it"):
-        make(dataset, protocol, [Copy()], out, body).open()
+        make(dataset, protocol, [Painter()], out, body).open()
+
+
+def test_pictures_beyond_the_memory_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"size 100000.*16 to 4096"):
+        Settings(size=100_000)
