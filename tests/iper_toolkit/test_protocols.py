@@ -117,7 +117,7 @@ def test_the_known_inconsistencies_are_met() -> None:
     assert len(twice[0].source_frames) == 3
     own = {case.clip: case for case in iper.imitation_cases("self")}
     cross = {case.clip: case for case in iper.imitation_cases("cross")}
-    # The real frames of these two run past the end of the person's own range (1.7 of the facts on evaluation).
+    # The real frames of these two run past the end of the own range: see docs/protocols.md.
     for clip, kept, lost in (("010/3/1", 31, 40), ("012/2/1", 0, 71)):
         length = own[clip].driver_last + 1
         clipped = cross[clip].clipped(length, 10_000)
