@@ -34,7 +34,7 @@ PARTS = (
 )
 # The reference's 10_facial_large and 11_facial_small: overlapping subsets of the head.
 FACIAL_PARTS = ("facial_large", "facial_small")
-# Words of appearance transfer -> part ids (Liu et al. 2021, as their program has it).
+# Words of appearance transfer -> part ids: those of Liu et al. 2021, as their program has them, and pairs of limbs.
 PART_IDS: dict[str, tuple[int, ...]] = {
     **{name: (index,) for index, name in enumerate(PARTS)},
     "facial": (10,),
@@ -42,6 +42,10 @@ PART_IDS: dict[str, tuple[int, ...]] = {
     "lower": (2, 3, 6, 7),
     "body": (1, 2, 3, 4, 5, 6, 7, 8, 9),
     "all": tuple(range(10)),
+    "legs": (2, 3),
+    "arms": (4, 5),
+    "feet": (6, 7),
+    "hands": (8, 9),
 }
 # What skin a face is; for drawing people, not for correspondence.
 DETAILS = ("skin", "face", "ears", "lips", "eyelids", "fingernails", "toenails", "mouth")

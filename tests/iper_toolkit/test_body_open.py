@@ -219,6 +219,9 @@ def test_reference_parts_have_the_references_names_and_sides(body: Body) -> None
 
 def test_part_words() -> None:
     assert part_ids(["upper"]) == (1, 4, 5, 8, 9)
+    for pair, limb in (("legs", "leg"), ("arms", "arm"), ("feet", "foot"), ("hands", "hand")):
+        assert part_ids([pair]) == part_ids([f"left_{limb}", f"right_{limb}"])
+        assert part_ids([pair]) == part_ids([pair], sides="image"), "a pair has no side"
     assert part_ids(["left_arm", "head"]) == (0, 4)
     assert part_ids(["left_arm"], sides="image") == (5,)
     assert parse_parts("head-left_foot") == ["head", "left_foot"]
