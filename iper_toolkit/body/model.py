@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from iper_toolkit.assets import MissingAsset, resolve
+from iper_toolkit.assets import MissingAsset, assets_folder, resolve
 from iper_toolkit.body.packing import PackedPoints, unpack_uv
 from iper_toolkit.body.parts import Surface, surface_from_weights
 from iper_toolkit.body.skinning import (
@@ -306,19 +306,26 @@ def load_body(name_or_path: str | Path = "open") -> Body:
                 f"There is no body {name!r}. Pass 'open' for the embedded one, {' or '.join(_BODY_ASSETS)} for a "
                 "model that lies in the asset folder, or the path of your own SMPL .pkl or .npz file."
             )
+    from iper_toolkit.body.surface_files import surface_files_stamp
+
     status = path.stat()
-    return _load_file(path.resolve(), status.st_mtime_ns, status.st_size)
+    return _load_file(
+        path.resolve(), status.st_mtime_ns, status.st_size, assets_folder(), surface_files_stamp()
+    )
 
 
 _BODY_ASSETS = ("smpl-neutral", "smpl-male", "smpl-female", "smpl-keypoints", "smplh-hands")
 
 
 @lru_cache(maxsize=4)
-def _load_file(path: Path, modified: int, size: int) -> Body:
-    """`modified` and `size` make a file that was replaced another one to the cache."""
+def _load_file(
+    path: Path, modified: int, size: int, folder: Path, stamp: tuple[tuple[int, int], ...]
+) -> Body:
+    """What is not used makes a file that was replaced, or was given a surface, another one to the cache."""
     from iper_toolkit.body.smpl_file import read_smpl
+    from iper_toolkit.body.surface_files import with_surface_files
 
-    return read_smpl(path)
+    return with_surface_files(read_smpl(path))
 
 
 @lru_cache(maxsize=1)

@@ -111,12 +111,18 @@ class Surface:
     uv: Tensor | None = None  # (U, 2) float32 in [0, 1], v up
     uv_faces: Tensor | None = None  # (F, 3) int64 into uv, corner by corner like the faces
     detail: Tensor | None = None  # (F,) int64, index into DETAILS
+    head: Tensor | None = (
+        None  # (N,) int64 faces, a superset of the head part; the part itself if None
+    )
+    # (F, 3) int64, permutations of 0, 1, 2: the corners of each face as its chart is drawn in the texture,
+    # counter-clockwise with v up. None where nobody has settled it.
+    texture_order: Tensor | None = None
 
     def __post_init__(self) -> None:
         num_faces = len(self.part)
-        for name in ("facial_large", "facial_small", "front_body"):
+        for name in ("facial_large", "facial_small", "front_body", "head"):
             faces = getattr(self, name)
-            if len(faces) and (faces.min() < 0 or faces.max() >= num_faces):
+            if faces is not None and len(faces) and (faces.min() < 0 or faces.max() >= num_faces):
                 raise ValueError(
                     f"{name} has faces {int(faces.min())}..{int(faces.max())}; the body has {num_faces}."
                 )
@@ -126,6 +132,16 @@ class Surface:
             raise ValueError(
                 f"uv_faces is {tuple(self.uv_faces.shape)}; with {num_faces} faces it must be {(num_faces, 3)}."
             )
+        if self.texture_order is not None and not (
+            self.texture_order.shape == (num_faces, 3)
+            and bool((self.texture_order.sort(1).values == torch.arange(3).to(self.part)).all())
+        ):
+            raise ValueError(f"texture_order must be {num_faces} permutations of 0, 1, 2.")
+
+    @property
+    def head_faces(self) -> Tensor:
+        """(N,) int64 faces of the head, with as much of the neck as the body's files count to it."""
+        return self.faces_of([PARTS.index("head")]) if self.head is None else self.head
 
     @property
     def front_face(self) -> Tensor:

@@ -1,0 +1,153 @@
+"""Where in one picture of a body each pixel of another comes from, and what each pixel shows.
+
+Pure functions on any device. Gathers are dense and every shape follows from the arguments' shapes, so that all of it
+compiles and can be captured in a CUDA graph; gradients flow to the projected points.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from iper_toolkit.body.parts import Sides, part_ids
+from iper_toolkit.raster import Fragments, rasterize
+from lwgan.surface_tables import SurfaceTables
+
+# Where a flow points that points nowhere: so far outside that bilinear sampling with zero padding gives zero.
+NOWHERE = -2.0
+# Pixels of a side at which visibility is found. Faces of a body are smaller than pixels in small pictures: at 128 a
+# third of those that 384 shows are hit.
+VISIBILITY_SIZE = 384
+
+
+def face_points(projected: Tensor, faces: Tensor) -> Tensor:
+    """The corners of each face in the picture.
+
+    Args:
+        projected: (..., V, 2 or 3) float, NDC y down (and depth, which is left out). faces: (F, 3) integer.
+
+    Returns:
+        (..., F, 3, 2).
+    """
+    return projected[..., :2].index_select(-2, faces.flatten()).unflatten(-2, faces.shape)
+
+
+def flow_to(fragments: Fragments, points: Tensor) -> Tensor:
+    """Where each pixel of a body's picture lies in another picture: T(p) = sum_k w_k(p) points[f(p), k].
+
+    (Liu et al. 2019, section 3.2.) With the fragments of a target and the points of a source this is the flow
+    T_{s->t}; with the points of the previous frame, T_{t-1->t}; with the fragments of the texture map and the points of
+    a source, where each texel lies in the source.
+
+    Args:
+        fragments: (..., H, W).
+        points: (..., F, 3, 2) float, `face_points` of the other picture. Leading dimensions broadcast against the
+            fragments': (B, T, 1) fragments and (B, 1, S) points give (B, T, S) flows.
+
+    Returns:
+        (..., H, W, 2) like `points`, NDC x and y, a grid for `grid_sample(align_corners=False)`; (-2, -2) where no
+        face is.
+    """
+    corners = _gather_faces(fragments.face, points.flatten(-2), own_dims=2).unflatten(-1, (3, 2))
+    flow = (fragments.barycentric.to(points.dtype)[..., None] * corners).sum(-2)
+    return torch.where(fragments.covered[..., None], flow, NOWHERE)
+
+
+def condition_map(fragments: Fragments, code: Tensor) -> Tensor:
+    """A picture of the body with each face in one colour.
+
+    Args:
+        fragments: (..., H, W). code: (F + 1, C) float; the last row is the background's.
+
+    Returns:
+        (..., C, H, W).
+    """
+    row = torch.where(fragments.covered, fragments.face, len(code) - 1)
+    return code[row.long()].movedim(-1, -3)
+
+
+def visible_faces(fragments: Fragments, num_faces: int) -> Tensor:
+    """(..., F) bool: the faces that a picture (..., H, W) shows somewhere.
+
+    Deviation: the reference drops the lowest face of a picture without background, which it takes for the background.
+    """
+    face = torch.where(fragments.covered, fragments.face, num_faces).long().flatten(-2)
+    seen = torch.zeros(*face.shape[:-1], num_faces + 1, dtype=torch.bool, device=face.device)
+    return seen.scatter(-1, face, True)[..., :-1]
+
+
+def faces_in_view(vertices: Tensor, faces: Tensor, size: int = VISIBILITY_SIZE) -> Tensor:
+    """(..., F) bool: the faces that a camera sees, whatever the size of the network's pictures.
+
+    Args:
+        vertices: (..., V, 3) as `camera.project` gives. faces: (F, 3). size: pixels of a side to look at.
+    """
+    return visible_faces(rasterize(vertices, faces, size), len(faces))
+
+
+def with_neighbours(visible: Tensor, nearest: Tensor) -> Tensor:
+    """(..., F) bool: visible faces, and the nearest ones of each.
+
+    Args:
+        visible: (..., F) bool. nearest: (F, K) int64, `SurfaceTables.nearest`.
+    """
+    voices = visible[..., None].expand(*visible.shape, nearest.shape[1]).flatten(-2).int()
+    heard = torch.zeros_like(visible, dtype=torch.int32).index_add(-1, nearest.flatten(), voices)
+    return visible | (heard > 0)
+
+
+def keep_faces(points: Tensor, kept: Tensor) -> Tensor:
+    """`face_points` whose other faces are nowhere: a flow from them is (-2, -2) there.
+
+    Args:
+        points: (..., F, 3, 2). kept: (F,) or (..., F) bool.
+    """
+    return torch.where(kept[..., None, None], points, NOWHERE)
+
+
+def faces_of_parts(
+    tables: SurfaceTables, names: Iterable[str], sides: Sides | None = None
+) -> Tensor:
+    """(F,) bool: the faces of some parts of the body.
+
+    Args:
+        names: words of `iper_toolkit.body.parts.PART_IDS`, such as `head`, `upper`, `left_arm`; others raise.
+        sides: how left and right are meant; by default as the tables' convention has it.
+    """
+    faces = tables.surface.faces_of(part_ids(names, sides or tables.sides))
+    chosen = torch.zeros(tables.num_faces, dtype=torch.bool, device=tables.faces.device)
+    return chosen.scatter(0, faces, True)
+
+
+def share_faces(
+    tables: SurfaceTables, parts: Sequence[Iterable[str]], sides: Sides | None = None
+) -> Tensor:
+    """(P, F) bool: which person each face is taken from in appearance transfer.
+
+    What nobody was asked for comes from the first, the primary person. Faces that several were asked for stay with all
+    of them.
+
+    Args:
+        parts: the part names of each person. sides: as in `faces_of_parts`.
+    """
+    if not parts:
+        raise ValueError("No people to share the body's faces: name the parts of at least one.")
+    shares = torch.stack([faces_of_parts(tables, names, sides) for names in parts])
+    shares[0] |= ~shares.any(0)
+    return shares
+
+
+def _gather_faces(face: Tensor, rows: Tensor, own_dims: int) -> Tensor:
+    """Rows of each pixel's face, one table a frame; leading dimensions broadcast without a copy of either.
+
+    Args:
+        face: (..., H, W) integer; -1 reads row 0. rows: (..., F, C).
+
+    Returns:
+        (..., H, W, C).
+    """
+    leading = rows.shape[:-own_dims]
+    num_tables, num_faces = leading.numel(), rows.shape[-own_dims]
+    start = torch.arange(0, num_tables * num_faces, num_faces, device=face.device)
+    index = face.clamp_min(0).long() + start.reshape(*leading, 1, 1)
+    return torch.nn.functional.embedding(index, rows.reshape(-1, rows.shape[-1]))
