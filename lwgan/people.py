@@ -1,0 +1,286 @@
+"""People and motions, read from what a user names: prepared clips, or raw files with keypoints.
+
+A name is ``001/1/1``, a clip of a root that `iper prepare` has been through, or ``me.png``, ``dance.mp4``, ``frames/``,
+raw files (see `lwgan.raw_files`). Frames may follow: ``001/1/1@0,30`` or ``dance.mp4@10-80`` (both ends included, from 0).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iper_toolkit.body import BodyMismatch, BodyParams, load_body
+from iper_toolkit.clip import Clip, Dataset
+from iper_toolkit.manifest import NotPrepared, file_sha256
+from iper_toolkit.sources import select_sources
+from lwgan.person import Motion, Person
+from lwgan.raw_files import find_raw_files, prepared_clip
+
+NUM_SOURCES = 2
+"""Frames that a clip gives as sources if none are named: one from the front, one from the back."""
+
+DEFAULT_ROOT = Path("data")
+
+_WITH_FRAMES = re.compile(r"(?P<name>.+)@(?P<frames>[\d,\-\s]+)")
+_RANGE = re.compile(r"(?P<first>\d+)(?:(?P<dash>-)(?P<last>\d*))?")
+
+Tell = Callable[[str], object]
+
+
+class UnfitFrames(ValueError):
+    """Frames were named that show nobody, or whose body could not be fitted."""
+
+
+@dataclass(frozen=True)
+class NamedFrames:
+    """Frames of one prepared clip, as a user named them."""
+
+    name: str
+    """As it was typed, without the frames."""
+    title: str
+    """The clip's id, or the file's name without its folder, which may say more than others should read."""
+    clip: Clip
+    frames: tuple[int, ...] | None
+    """None: no frames were named."""
+    sha256: str
+    """Of the picture or video; of a folder of frames, the digest over names and sha256."""
+
+    def chosen(self) -> tuple[int, ...]:
+        """The named frames, else all."""
+        return tuple(range(self.clip.num_frames)) if self.frames is None else self.frames
+
+    def pictures(self, frames: Sequence[int], size: int) -> Iterator[NDArray[np.uint8]]:
+        """(size, size, 3) uint8 RGB of positions in `chosen`, one by one: memory stays small."""
+        numbers = self.chosen()
+        for position in frames:
+            yield self.clip.frames([numbers[position]], size)[0]
+
+
+def open_frames(
+    text: str | Path,
+    *,
+    root: Path | None = None,
+    body: str = "open",
+    cache: Path | None = None,
+    tell: Tell = lambda text: None,
+) -> NamedFrames:
+    """Find what a text names; raw files are prepared if they never were.
+
+    Args:
+        text: a name, with or without frames. A clip of `root` goes before a file of the same name.
+        root: a prepared dataset; default: data/.
+        body: what `load_body` takes; the fits must be of this body.
+        cache, tell: see `lwgan.raw_files.prepared_clip`.
+
+    Raises:
+        FileNotFoundError, NotPrepared, KeyError, BodyMismatch, ValueError: each says what to do.
+    """
+    name, wanted = split_frames(str(text))
+    clip = _clip_of(root, name)
+    if clip is not None:
+        title, sha256 = clip.id, str(clip.row["source_sha256"])
+    elif Path(name).exists():
+        title = Path(name).resolve().name
+        files = find_raw_files(Path(name))
+        clip = prepared_clip(files, body=body, cache=cache, tell=tell)
+        is_picture = files.kind == "picture"
+        sha256 = file_sha256(files.source) if is_picture else str(clip.row["source_sha256"])
+    else:
+        raise _nothing_there(root, name)
+    if clip.body_id != (wanted_id := load_body(body).id):
+        raise BodyMismatch(
+            f"{name} was fitted with body {clip.body_id!r}, and {wanted_id!r} is to be drawn. Name the "
+            "file of the fit's body with --body, or prepare the clip again with the other one."
+        )
+    frames = None if wanted is None else _numbers(wanted, name, clip.num_frames)
+    return NamedFrames(name, title, clip, frames, sha256)
+
+
+def read_person(
+    sources: Sequence[str | Path],
+    *,
+    size: int,
+    num_sources: int = NUM_SOURCES,
+    root: Path | None = None,
+    body: str = "open",
+    cache: Path | None = None,
+    tell: Tell = lambda text: None,
+) -> Person:
+    """One person from one or several sources; the first is the primary.
+
+    Args:
+        sources: names of pictures, clips or videos that show this person. A clip without named frames gives
+            `num_sources` frames, half of them the most frontal ones, half the least frontal ones.
+        size: pixels of a side of everything that is read.
+        root, body, cache, tell: see `open_frames`.
+    """
+    check_size(size)
+    if not sources:
+        raise ValueError("A person takes at least one source, a picture or a clip; got none.")
+    named = [open_frames(s, root=root, body=body, cache=cache, tell=tell) for s in sources]
+    chosen = [_source_frames(one, num_sources) for one in named]
+    pairs = list(zip(named, chosen, strict=True))
+    return Person(
+        name="+".join(dict.fromkeys(one.title for one in named)),
+        pictures=np.concatenate([one.clip.frames(frames, size) for one, frames in pairs]),
+        masks=np.concatenate([one.clip.masks(frames, size) for one, frames in pairs]),
+        params=_joined([one.clip.params(frames) for one, frames in pairs]),
+        plate=named[0].clip.background(size),
+        origin=tuple(
+            f"{one.title} frame {frame} (sha256 {one.sha256})"
+            for one, frames in pairs
+            for frame in frames
+        ),
+    )
+
+
+def read_motion(
+    text: str | Path,
+    *,
+    max_frames: int = 0,
+    root: Path | None = None,
+    body: str = "open",
+    cache: Path | None = None,
+    tell: Tell = lambda text: None,
+) -> Motion:
+    """The motion of a clip or video: its named frames, else all.
+
+    Args:
+        text: a name, with or without frames.
+        max_frames: no more than so many, from the first; 0 means all.
+        root, body, cache, tell: see `open_frames`.
+    """
+    return motion_of(open_frames(text, root=root, body=body, cache=cache, tell=tell), max_frames)
+
+
+def motion_of(named: NamedFrames, max_frames: int = 0) -> Motion:
+    """`read_motion` of frames that are open already."""
+    frames = named.chosen()[: max_frames or None]
+    if unfit := [frame for frame in frames if not named.clip.valid[frame]]:
+        fit = [frame for frame in frames if named.clip.valid[frame]]
+        raise UnfitFrames(
+            f"Frames {ranges(unfit)} of {named.name} show nobody, or have no valid fit, so they cannot be "
+            + (
+                f"imitated. Leave them out: {named.name}@{ranges(fit)}"
+                if fit
+                else "imitated; choose other frames, such as "
+                f"{named.name}@{ranges(np.flatnonzero(named.clip.valid).tolist())}"
+            )
+        )
+    return Motion(
+        params=named.clip.params(frames),
+        fps=named.clip.fps,
+        name=named.title,
+        origin=(f"{named.title} frames {ranges(frames)} (sha256 {named.sha256})",),
+    )
+
+
+def check_size(size: int) -> None:
+    """Sizes the networks take."""
+    if size < 16 or size % 8:
+        below = max(16, size // 8 * 8)
+        raise ValueError(
+            f"size is {size}; the networks halve pictures three times, so it must be a multiple of 8, at "
+            f"least 16: take {below} or {below + 8}."
+        )
+
+
+def split_frames(text: str) -> tuple[str, str | None]:
+    """``dance.mp4@10-80`` -> (``dance.mp4``, ``10-80``); a file whose own name looks like this stays whole."""
+    match = _WITH_FRAMES.fullmatch(text)
+    if match is None or Path(text).exists():
+        return text, None
+    return match["name"], match["frames"]
+
+
+def ranges(frames: Sequence[int]) -> str:
+    """[0, 1, 2, 7] -> ``0-2,7``, as it may be typed behind an @."""
+    runs: list[tuple[int, int]] = []
+    for frame in frames:
+        if runs and frame == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], frame)
+        else:
+            runs.append((frame, frame))
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
+
+
+def _numbers(text: str, name: str, num_frames: int) -> tuple[int, ...]:
+    """``0,30,40-`` -> frame numbers of a clip of that length, in the order of the text."""
+    numbers: list[int] = []
+    for part in text.replace(" ", "").split(","):
+        match = _RANGE.fullmatch(part)
+        if match is None:
+            raise ValueError(
+                f"{name}@{text}: {part!r} is no frame. Write frames as 0,30 or as 10-80; 10- goes on to the end."
+            )
+        first = int(match["first"])
+        last = first if not match["dash"] else int(match["last"] or num_frames - 1)
+        if last >= num_frames or first >= num_frames:
+            raise ValueError(
+                f"{name}@{text}: {name} has frames 0 to {num_frames - 1}; got {max(first, last)}."
+            )
+        if first > last:
+            raise ValueError(f"{name}@{text}: {part} runs backwards; write {last}-{first}.")
+        numbers += range(first, last + 1)
+    return tuple(numbers)
+
+
+def _clip_of(root: Path | None, name: str) -> Clip | None:
+    """The clip of this name in a prepared root, if there is one."""
+    try:
+        dataset = Dataset.open(root or DEFAULT_ROOT)
+    except NotPrepared:
+        if root is not None and not Path(name).exists():
+            raise
+        return None
+    return dataset.clip(name) if name in dataset.rows else None
+
+
+def _nothing_there(root: Path | None, name: str) -> Exception:
+    folder = root or DEFAULT_ROOT
+    try:
+        clips = Dataset.open(folder).clip_ids
+    except NotPrepared:
+        return FileNotFoundError(
+            f"There is no file {name}, and {folder} is no prepared dataset that could have a clip of this "
+            "name. Name a picture or a video, or a dataset: --root FOLDER, after: iper prepare --root FOLDER"
+        )
+    some = ", ".join(clips[:5]) + (" ..." if len(clips) > 5 else "")
+    return FileNotFoundError(
+        f"There is neither a file {name} nor a clip of this name in {folder}, which has {some}. Frames are "
+        "written NAME@0,30 or NAME@10-80."
+    )
+
+
+def _source_frames(named: NamedFrames, num_sources: int) -> tuple[int, ...]:
+    """Frames of one source: those that were named, the one of a picture, else by rank."""
+    clip = named.clip
+    if named.frames is not None or clip.num_frames == 1:
+        frames = named.chosen()
+        if unfit := [frame for frame in frames if not clip.valid[frame]]:
+            best = ",".join(map(str, clip.front_frames[:3]))
+            raise UnfitFrames(
+                f"Frame {ranges(unfit)} of {named.name} shows nobody, or has no valid fit, so nobody can be "
+                f"learned from it. Choose another, such as {named.name}@{best}"
+            )
+        return frames
+    frames = tuple(select_sources(clip.front_frames, clip.back_frames, num_sources))
+    if len(set(frames)) < num_sources:
+        raise ValueError(
+            f"{num_sources} sources are wanted of {named.name}, which has {len(set(frames))} frames to choose "
+            f"from. Pass --num-sources {len(set(frames))}, name frames ({named.name}@0,1), or add another --source."
+        )
+    return frames
+
+
+def _joined(parts: Sequence[BodyParams]) -> BodyParams:
+    import torch
+
+    return BodyParams.from_array(
+        parts[0].body_id, torch.cat([params.to_array() for params in parts])
+    )
