@@ -165,7 +165,7 @@ def transfer(
     primary = people[0].person
     _check_bodies([dressed.person for dressed in people], motion, body)
     if motion is None:
-        params, fps, origins = primary.params[[0]], VIEW_FPS, ()
+        params, fps, origins = primary.params[[0]], VIEW_FPS, tuple[int, ...]()
         settings: dict[str, object] = {"camera": "source"}
     else:
         cutoffs = (pose_cutoff, camera_cutoff) if smooth else None
@@ -247,7 +247,7 @@ def share_parts(people: Sequence[Dressed]) -> tuple[tuple[int, ...], ...]:
     )
 
 
-def share_faces(people: Sequence[Dressed], surface: Surface) -> Tensor:
+def owned_faces(people: Sequence[Dressed], surface: Surface) -> Tensor:
     """(P, F) bool: the faces of the body that each person owns; every face has one owner.
 
     The facial faces lie within the head: who claims ``facial`` takes them from whoever has the head.

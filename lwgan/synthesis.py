@@ -1,0 +1,356 @@
+"""From a plan to pictures: sources are encoded once, then frames are drawn batch by batch as they are asked for.
+
+One batch is: pose the body, project it, rasterise it, compose the network's inputs, run the network, lay its picture over
+the background. `draw_batch` holds all of that from the projected vertices on, as one pure function of tensors.
+"""
+
+import copy
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from iper_toolkit.body import Body, BodyParams
+from iper_toolkit.camera import project
+from iper_toolkit.images import to_float
+from lwgan.checkpoints import Checkpoint, check_surface
+from lwgan.composition import (
+    ComposedSources,
+    CompositionSettings,
+    compose_sources,
+    compose_targets,
+    merge_people,
+)
+from lwgan.correspondence import flow_to
+from lwgan.generators.records import SourceFeatures
+from lwgan.person import Person
+from lwgan.surface_tables import SurfaceTables, surface_tables
+from lwgan.tasks import Plan, owned_faces
+
+Pictures = NDArray[np.uint8]
+Background = Literal["auto", "plate", "network"] | Pictures
+
+# Three halvings in every network.
+MULTIPLE = 8
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One frame."""
+
+    picture: Pictures  # (size, size, 3) RGB
+    mask: Pictures  # (size, size), 255 = person, as the network sees it
+    texture: Pictures  # (size, size, 3) what the network was shown: the sources' texture on the target body
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """What stays the same from frame to frame: people, encoded, and what is behind them."""
+
+    network: nn.Module  # for inference, on the device, in the dtype
+    tables: SurfaceTables
+    sources: ComposedSources
+    features: SourceFeatures
+    background: Tensor  # (1, 3, size, size) float32 in [-1, 1]
+    body: Body  # float64
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """A batch of T drawn frames, on the device."""
+
+    picture: Tensor  # (T, size, size, 3) uint8
+    mask: Tensor  # (T, size, size) uint8, 255 = person
+    texture: Tensor  # (T, size, size, 3) uint8
+
+
+@dataclass(frozen=True, eq=False)
+class Past:
+    """A drawn frame as a further source of the next ones (temporal attention)."""
+
+    features: SourceFeatures
+    face_points: Tensor  # (1, 1, F, 3, 2) where its body was
+
+
+def synthesize(
+    plan: Plan,
+    checkpoint: Checkpoint,
+    body: Body,
+    *,
+    size: int | None = None,
+    batch: int = 8,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    background: Background = "auto",
+    folded: bool = True,
+    channels_last: bool = False,
+    compile: bool = False,
+    temporal: int = 0,
+) -> Iterator[Drawn]:
+    """Draw the frames of a plan, in order, as the caller pulls them.
+
+    Everything is checked, and the sources are encoded, before this returns. Memory does not grow with the plan.
+
+    Args:
+        plan: of `lwgan.tasks`; its people's pictures are of the size to draw.
+        checkpoint: weights, made for this body's condition maps.
+        body: poses the plan.
+        size: side of the pictures, a multiple of 8; None is the people's.
+        batch: frames drawn at once. The pictures do not depend on it, rounding by one grey level apart.
+        device, dtype: where and in what the network runs; flows, texture and composite stay float32, poses float64.
+        background: ``plate`` of the primary, what the ``network`` makes of its first source, a picture (size,
+            size, 3), or ``auto``: the plate where there is one, else the network.
+        folded: use the exact algebraic savings; False runs the network as it was trained, for comparison.
+        channels_last: memory format of the network.
+        compile: through torch.compile; the last batch is then filled up, so that shapes stay.
+        temporal: previous frames that are attended to; frames are then drawn one at a time, whatever `batch` is.
+
+    Raises:
+        SurfaceMismatch: the weights belong to another body. BodyMismatch: so do the fits. ValueError: see the message.
+    """
+    _check_options(plan, checkpoint, size, batch, temporal)
+    scene = set_scene(
+        plan,
+        checkpoint,
+        body,
+        device=device,
+        dtype=dtype,
+        background=background,
+        folded=folded,
+        channels_last=channels_last,
+    )
+    if temporal:
+        return _draw_in_turn(scene, plan.params, temporal)
+    step = partial(draw_batch, scene)
+    if compile:
+        step = torch.compile(step)
+    return _draw_in_batches(step, scene, plan.params, batch, fill=compile)
+
+
+def set_scene(
+    plan: Plan,
+    checkpoint: Checkpoint,
+    body: Body,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    background: Background = "auto",
+    folded: bool = True,
+    channels_last: bool = False,
+) -> Scene:
+    """Compose and encode the people of a plan. Arguments as in `synthesize`."""
+    device = torch.device(device)
+    tables = surface_tables(body, checkpoint.surface.convention)
+    check_surface(checkpoint, tables)
+    tables, body = tables.to(device), body.to(device, torch.float64)
+    network = _for_inference(checkpoint, folded, device, dtype, channels_last)
+    with torch.inference_mode():
+        sources = _compose_people(plan, body, tables)
+        return Scene(
+            network=network,
+            tables=tables,
+            sources=sources,
+            features=network.encode_sources(sources.source_inputs.to(dtype)),
+            background=_find_background(plan.primary, background, network, sources, dtype),
+            body=body,
+            dtype=dtype,
+        )
+
+
+def pose_batch(body: Body, params: BodyParams) -> Tensor:
+    """(T, V, 3) float32: the posed body in NDC and depth, rounded from float64.
+
+    Products in float32 change in their last bit with threads and batches, and a pixel here and there with them.
+    """
+    exact = params.to(body.template.device, torch.float64)
+    return project(body.pose(exact).vertices, exact.camera).float()
+
+
+def draw_batch(scene: Scene, vertices: Tensor) -> Frames:
+    """Rasterise, compose, run the network and lay its picture over the background: pure, on the scene's device.
+
+    Args:
+        vertices: (T, V, 3) float32 from `pose_batch`.
+    """
+    targets = compose_targets(scene.sources, vertices[None], scene.tables)
+    colour, background_mask = scene.network.draw_target(
+        targets.inputs.to(scene.dtype), scene.features, targets.flow
+    )
+    picture = _lay_over(scene.background, colour, background_mask)
+    return _as_frames(picture, background_mask, targets.inputs)
+
+
+def draw_next(scene: Scene, vertices: Tensor, past: Sequence[Past]) -> tuple[Frames, Past]:
+    """`draw_batch` of one frame that attends to those before it, and what the next ones need of it.
+
+    As in the reference's program, a past frame is the composited picture and its condition map. (Its training code
+    has the person alone, and the texture's colours in place of the condition map.)
+
+    Args:
+        vertices: (1, V, 3). past: newest last; may be empty.
+    """
+    targets = compose_targets(scene.sources, vertices[None], scene.tables)
+    flows = [flow_to(targets.fragments, frame.face_points) for frame in past]
+    colour, background_mask = scene.network.draw_target(
+        targets.inputs.to(scene.dtype),
+        scene.features,
+        targets.flow,
+        past[0].features.concatenated([frame.features for frame in past[1:]]) if past else None,
+        torch.stack(flows, dim=2) if past else None,
+    )
+    picture = _lay_over(scene.background, colour, background_mask)
+    seen = torch.cat([picture, targets.inputs[:, :, 3:]], dim=2)
+    features = scene.network.encode_sources(seen.to(scene.dtype))
+    return _as_frames(picture, background_mask, targets.inputs), Past(features, targets.face_points)
+
+
+def _draw_in_batches(
+    step: Callable[[Tensor], Frames], scene: Scene, params: BodyParams, batch: int, fill: bool
+) -> Iterator[Drawn]:
+    for first in range(0, len(params), batch):
+        wanted = params[slice(first, first + batch)]
+        count = len(wanted)
+        if fill:  # the last frame again, so that a compiled step sees one shape only
+            wanted = wanted[[*range(count), *[count - 1] * (batch - count)]]
+        with torch.inference_mode():
+            frames = step(pose_batch(scene.body, wanted))
+        yield from _to_host(frames, count)
+
+
+def _draw_in_turn(scene: Scene, params: BodyParams, num_previous: int) -> Iterator[Drawn]:
+    past: deque[Past] = deque(maxlen=num_previous)
+    for frame in range(len(params)):
+        with torch.inference_mode():
+            vertices = pose_batch(scene.body, params[[frame]])
+            frames, now = draw_next(scene, vertices, list(past))
+        past.append(now)
+        yield from _to_host(frames, 1)
+
+
+def _for_inference(
+    checkpoint: Checkpoint,
+    folded: bool,
+    device: torch.device,
+    dtype: torch.dtype,
+    channels_last: bool,
+) -> nn.Module:
+    """A network of its own: moving it leaves the checkpoint's alone."""
+    network: nn.Module = copy.deepcopy(checkpoint.generator).for_inference(folded=folded)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    return network.to(device, dtype).to(memory_format=layout).eval()
+
+
+def _compose_people(plan: Plan, body: Body, tables: SurfaceTables) -> ComposedSources:
+    """All sources of all people, ready to be drawn from: (1, S, ...)."""
+    device = body.template.device
+    settings = CompositionSettings(tables.convention).at(plan.primary.size)
+    composed = [
+        compose_sources(
+            torch.from_numpy(to_float(person.pictures)[None]).to(device),
+            1 - torch.from_numpy(person.masks[None, :, None]).to(device) / 255,
+            pose_batch(body, person.params)[None],
+            tables,
+            settings,
+        )
+        for person in (dressed.person for dressed in plan.people)
+    ]
+    if len(composed) == 1:
+        return composed[0]
+    owned = owned_faces(plan.people, tables.surface).to(device)
+    return merge_people(composed, owned, tables, restrict_flow=plan.select == "flow")
+
+
+def _find_background(
+    person: Person,
+    choice: Background,
+    network: nn.Module,
+    sources: ComposedSources,
+    dtype: torch.dtype,
+) -> Tensor:
+    """(1, 3, size, size) float32 in [-1, 1]: what is behind the people."""
+    if isinstance(choice, str) and choice not in ("auto", "plate", "network"):
+        raise ValueError(
+            f"Unknown background {choice!r}. Choose one of: auto, plate, network; or pass a picture."
+        )
+    if isinstance(choice, str) and choice != "network" and person.plate is not None:
+        choice = person.plate
+    if not isinstance(choice, str):
+        if choice.dtype != np.uint8 or choice.shape != person.pictures.shape[1:]:
+            raise ValueError(
+                f"The background is {choice.dtype} {choice.shape}; as the people's pictures, it must "
+                f"be uint8 {person.pictures.shape[1:]}."
+            )
+        return torch.from_numpy(to_float(choice)[None]).to(sources.texture.device)
+    if choice == "plate":
+        raise ValueError(
+            f"{person.name} has no plate (the scene without the person). Let the 'network' draw the "
+            "background, or pass a picture."
+        )
+    if not network.config.background_network:
+        raise ValueError(
+            "These weights have no background network, and no other background was given: pass a "
+            "picture, or a person with a plate."
+        )
+    drawn: Tensor = network.draw_background(sources.background_inputs.to(dtype))
+    return drawn[:, 0].float()
+
+
+def _check_options(
+    plan: Plan, checkpoint: Checkpoint, size: int | None, batch: int, temporal: int
+) -> None:
+    own = plan.primary.size
+    wanted = own if size is None else size
+    if wanted < MULTIPLE or wanted % MULTIPLE:
+        below = max(MULTIPLE, wanted // MULTIPLE * MULTIPLE)
+        near = [below] if wanted < MULTIPLE else [below, below + MULTIPLE]
+        raise ValueError(
+            f"size is {wanted}; networks halve it three times, so it must be a multiple of "
+            f"{MULTIPLE}. Nearest: {' or '.join(map(str, near))}."
+        )
+    if wanted != own:
+        raise ValueError(
+            f"size is {wanted}, but the people's pictures are {own} x {own}; read them at {wanted}."
+        )
+    if batch < 1:
+        raise ValueError(f"batch is {batch}; at least one frame is drawn at a time.")
+    if temporal < 0:
+        raise ValueError(f"temporal is {temporal}; it takes a number of previous frames, or 0.")
+    if temporal and not checkpoint.config.attends:
+        raise ValueError(
+            f"temporal is {temporal}, but {checkpoint.config.fusion!r} cannot attend to previous "
+            "frames; leave it at 0, or take weights with attention."
+        )
+
+
+def _lay_over(background: Tensor, colour: Tensor, background_mask: Tensor) -> Tensor:
+    """``M bg + (1 - M) colour``: (1, T, 3, H, W) float32."""
+    share = background_mask.float()
+    return share * background[:, None] + (1 - share) * colour.float()
+
+
+def _as_frames(picture: Tensor, background_mask: Tensor, inputs: Tensor) -> Frames:
+    return Frames(
+        picture=_to_bytes(picture[0]).permute(0, 2, 3, 1),
+        mask=_to_bytes(1 - 2 * background_mask[0, :, 0].float()),
+        texture=_to_bytes(inputs[0, :, :3]).permute(0, 2, 3, 1),
+    )
+
+
+def _to_bytes(values: Tensor) -> Tensor:
+    """[-1, 1] -> uint8 0 .. 255, rounded. Deviation: the reference truncates, half a grey level darker."""
+    return ((values + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def _to_host(frames: Frames, count: int) -> Iterator[Drawn]:
+    picture, mask, texture = (
+        values[:count].contiguous().cpu().numpy()
+        for values in (frames.picture, frames.mask, frames.texture)
+    )
+    return (Drawn(*frame) for frame in zip(picture, mask, texture, strict=True))
