@@ -5,9 +5,8 @@ whose columns are the fields of the row classes below. Shipped ones lie in `mani
 a dataset may carry its own in `<root>/protocol/`. Frame numbers are 0-based positions in a clip's
 sorted frame list, whatever the files are called; ranges are inclusive at both ends.
 
-The tables say what was agreed; a *case* is one piece of work made from them. A case may name frames
-that a clip does not have (some official ranges do): `ImitationCase.clipped` keeps the frames that
-exist and says so in the case's note. `docs/protocols.md` lists the known inconsistencies.
+The tables say what was agreed; a *case* (`iper_toolkit.cases`) is one piece of work made from them.
+`docs/protocols.md` lists the known inconsistencies.
 """
 
 import csv
@@ -15,13 +14,14 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_type_hints
 
 from iper_toolkit.assets import manifests_folder
 from iper_toolkit.atomic import write_atomically
+from iper_toolkit.cases import ImitationCase, TransferCase, ViewCase, case_key, each_once
 
 Kind = Literal["self", "cross", "all"]
 
@@ -88,94 +88,6 @@ VIEW_KINDS = ("candidate", "evaluated", "listed")
 
 
 @dataclass(frozen=True)
-class ImitationCase:
-    """One person re-made in one motion.
-
-    `source_frames` are what the method sees, in order, each frame once. The method draws
-    `driver_first..driver_last` of `driver`; for kind "self" these are also the truth, for kind
-    "cross" `real_first..real_last` are real frames of the person in other poses.
-    """
-
-    key: str
-    kind: Literal["self", "cross"]
-    clip: str
-    driver: str
-    num_sources: int
-    source_frames: tuple[int, ...]
-    driver_first: int
-    driver_last: int
-    real_first: int
-    real_last: int
-    note: str = ""
-
-    @property
-    def driver_frames(self) -> range:
-        return range(self.driver_first, self.driver_last + 1)
-
-    @property
-    def real_frames(self) -> range:
-        return range(self.real_first, self.real_last + 1)
-
-    @property
-    def person_key(self) -> str:
-        """Cases with the same one share their sources, so a method may learn the person once for all of them."""
-        return f"{self.clip}@{','.join(map(str, self.source_frames))}"
-
-    def clipped(self, num_frames: int, num_driver_frames: int) -> "ImitationCase":
-        """The case with the frames that exist, when `clip` has `num_frames` and `driver` `num_driver_frames`.
-
-        What was cut off is said in `note`. A range may become empty; a missing source frame is an error,
-        because the case would be another one without it.
-
-        Raises:
-            ValueError: a source frame lies past the end of the clip.
-        """
-        missing = [frame for frame in self.source_frames if frame >= num_frames]
-        if missing:
-            raise ValueError(
-                f"Case {self.key}: source frames {missing} lie past the end of clip {self.clip}, "
-                f"which has {num_frames} frames. Is this the clip the protocol means?"
-            )
-        notes = [self.note] if self.note else []
-        changed: dict[str, int] = {}
-        ranges = [("driver", self.driver, self.driver_frames, num_driver_frames)]
-        ranges.append(("real", self.clip, self.real_frames, num_frames))
-        for name, clip, frames, available in ranges:
-            lost = sum(frame >= available for frame in frames)
-            if lost:
-                changed[f"{name}_last"] = max(available, frames.start) - 1
-                note = f"{lost} of {len(frames)} frames lie past the end of {clip} ({available} frames)"
-                if note not in notes:
-                    notes.append(note)
-        return replace(self, note="; ".join(notes), **changed)  # type: ignore[arg-type]
-
-
-@dataclass(frozen=True)
-class TransferCase:
-    """A person in another outfit of theirs: head from `person`; clothes, motion and truth from `outfit_from`."""
-
-    key: str
-    person: str
-    outfit_from: str
-    num_sources: int
-    person_source_frames: tuple[int, ...]
-    outfit_source_frames: tuple[int, ...]
-    first_frame: int
-    last_frame: int
-
-
-@dataclass(frozen=True)
-class ViewCase:
-    """A person seen from other sides: each of `frames` is drawn from `source_frames`."""
-
-    key: str
-    clip: str
-    num_sources: int
-    source_frames: tuple[int, ...]
-    frames: tuple[int, ...]
-
-
-@dataclass(frozen=True)
 class Protocol:
     """The frozen tables of one protocol, checked.
 
@@ -231,8 +143,8 @@ class Protocol:
         lost = sorted({r.outfit_from for r in self.appearance_transfer} - set(self._self_ranges))
         if lost:
             raise ValueError(f"{where}: self_imitation.csv has no range for {', '.join(lost[:5])}.")
-        keys = [_case_key("self", row.video) for row in self.self_imitation]
-        keys += [_case_key("cross", row.video, row.driver) for row in self.cross_imitation]
+        keys = [case_key("self", row.video) for row in self.self_imitation]
+        keys += [case_key("cross", row.video, row.driver) for row in self.cross_imitation]
         for key in keys:
             if keys.count(key) > 1:
                 raise ValueError(
@@ -338,11 +250,9 @@ class Protocol:
         ranges: tuple[int, int, int, int],
         num_sources: int,
     ) -> list[ImitationCase]:
-        key = _case_key(kind, clip, driver)
+        key = case_key(kind, clip, driver)
         if self.one_source_of is None:
-            listed = self.source_frames(clip, num_sources)
-            frames = tuple(dict.fromkeys(listed))
-            note = f"sources {list(listed)} name a frame twice" if frames != listed else ""
+            frames, note = each_once(self.source_frames(clip, num_sources))
             return [ImitationCase(key, kind, clip, driver, num_sources, frames, *ranges, note)]
         return [
             ImitationCase(f"{key}-from-{k}", kind, clip, driver, 1, (frame,), *ranges)
@@ -350,44 +260,49 @@ class Protocol:
         ]
 
     def transfer_cases(self, num_sources: int = 1) -> list[TransferCase]:
-        """The cases of appearance transfer, evaluated on the self range of the clip that gives the outfit."""
-        return [
-            TransferCase(
-                _case_key("transfer", row.person, row.outfit_from),
-                row.person,
-                row.outfit_from,
-                num_sources,
-                tuple(dict.fromkeys(self.source_frames(row.person, num_sources))),
-                tuple(dict.fromkeys(self.source_frames(row.outfit_from, num_sources))),
-                self._self_ranges[row.outfit_from].first_frame,
-                self._self_ranges[row.outfit_from].last_frame,
+        """The cases of appearance transfer within one person, drawn on the self range of the clip that gives the outfit.
+
+        Raises:
+            ValueError: no such list of sources.
+        """
+        cases = []
+        for row in self.appearance_transfer:
+            person, note = each_once(self.source_frames(row.person, num_sources))
+            outfit, of_outfit = each_once(self.source_frames(row.outfit_from, num_sources))
+            own = self._self_ranges[row.outfit_from]
+            cases.append(
+                TransferCase(
+                    key=case_key("transfer", row.person, row.outfit_from),
+                    kind="own",
+                    person=row.person,
+                    outfit_from=row.outfit_from,
+                    driver=row.outfit_from,
+                    num_sources=num_sources,
+                    person_source_frames=person,
+                    outfit_source_frames=outfit,
+                    frames=tuple(range(own.first_frame, own.last_frame + 1)),
+                    note="; ".join(filter(None, [note, of_outfit])),
+                )
             )
-            for row in self.appearance_transfer
-        ]
+        return cases
 
     def view_cases(self, num_sources: int = 1) -> list[ViewCase]:
-        """The cases of novel view, one a clip with evaluated frames; sources are those of imitation."""
-        frames: dict[str, list[ViewRow]] = {}
+        """The cases of novel view, one a clip with evaluated frames; sources are those of imitation.
+
+        Raises:
+            ValueError: no such list of sources.
+        """
+        evaluated: dict[str, list[ViewRow]] = {}
         for row in self.views:
             if row.kind == "evaluated":
-                frames.setdefault(row.video, []).append(row)
-        return [
-            ViewCase(
-                _case_key("view", clip, clip),
-                clip,
-                num_sources,
-                tuple(dict.fromkeys(self.source_frames(clip, num_sources))),
-                tuple(row.frame for row in sorted(rows, key=lambda row: row.position)),
-            )
-            for clip, rows in frames.items()
-        ]
-
-
-def _case_key(kind: str, clip: str, other: str | None = None) -> str:
-    """A name that is also a folder: "self/001_9_1", "cross/001_9_1-by-007_1_2"."""
-    joint = {"transfer": "wears"}.get(kind, "by")
-    name = clip if other is None or other == clip else f"{clip}-{joint}-{other}"
-    return f"{kind}/{name.replace('/', '_')}"
+                evaluated.setdefault(row.video, []).append(row)
+        cases = []
+        for clip, rows in evaluated.items():
+            sources, note = each_once(self.source_frames(clip, num_sources))
+            frames = tuple(row.frame for row in sorted(rows, key=lambda row: row.position))
+            key = case_key("view", clip)
+            cases.append(ViewCase(key, "turn", clip, num_sources, sources, frames, note=note))
+        return cases
 
 
 def protocols_folder() -> Path:
