@@ -15,9 +15,10 @@ from lwgan.surface_tables import SurfaceTables
 
 # Where a flow points that points nowhere: so far outside that bilinear sampling with zero padding gives zero.
 NOWHERE = -2.0
-# Pixels of a side at which visibility is found. Faces of a body are smaller than pixels in small pictures: at 128 a
-# third of those that 384 shows are hit.
-VISIBILITY_SIZE = 384
+# Pixels of a side at which visibility is found. A body's faces are smaller than the pixels of small pictures: of the
+# faces that a camera sees of the open body, and of those on its head, pictures of 128, 384 and 1024 pixels find 0.39 and
+# 0.12, 0.79 and 0.59, 0.97 and 0.94 (with neighbours).
+VISIBILITY_SIZE = 1024
 
 
 def face_points(projected: Tensor, faces: Tensor) -> Tensor:
@@ -48,8 +49,12 @@ def flow_to(fragments: Fragments, points: Tensor) -> Tensor:
         (..., H, W, 2) like `points`, NDC x and y, a grid for `grid_sample(align_corners=False)`; (-2, -2) where no
         face is.
     """
-    corners = _gather_faces(fragments.face, points.flatten(-2), own_dims=2).unflatten(-1, (3, 2))
-    flow = (fragments.barycentric.to(points.dtype)[..., None] * corners).sum(-2)
+    corners = _gather_faces(fragments.face, points.flatten(-2))
+    weights = fragments.barycentric.to(points.dtype)
+    # One after the other: several times as fast on a CPU as a sum over an axis of three.
+    flow = weights[..., 0:1] * corners[..., 0:2]
+    flow = flow + weights[..., 1:2] * corners[..., 2:4]
+    flow = flow + weights[..., 2:3] * corners[..., 4:6]
     return torch.where(fragments.covered[..., None], flow, NOWHERE)
 
 
@@ -137,17 +142,16 @@ def share_faces(
     return shares
 
 
-def _gather_faces(face: Tensor, rows: Tensor, own_dims: int) -> Tensor:
-    """Rows of each pixel's face, one table a frame; leading dimensions broadcast without a copy of either.
+def _gather_faces(face: Tensor, values: Tensor) -> Tensor:
+    """The values of each pixel's face. Leading dimensions broadcast, and neither argument is copied for it.
 
     Args:
-        face: (..., H, W) integer; -1 reads row 0. rows: (..., F, C).
+        face: (..., H, W) integer; -1 reads face 0. values: (..., F, C).
 
     Returns:
         (..., H, W, C).
     """
-    leading = rows.shape[:-own_dims]
-    num_tables, num_faces = leading.numel(), rows.shape[-own_dims]
-    start = torch.arange(0, num_tables * num_faces, num_faces, device=face.device)
-    index = face.clamp_min(0).long() + start.reshape(*leading, 1, 1)
-    return torch.nn.functional.embedding(index, rows.reshape(-1, rows.shape[-1]))
+    leading, num_faces = values.shape[:-2], values.shape[-2]
+    start = torch.arange(0, leading.numel() * num_faces, num_faces, device=face.device)
+    row = face.clamp_min(0).long() + start.reshape(*leading, 1, 1)
+    return torch.nn.functional.embedding(row, values.reshape(-1, values.shape[-1]))
