@@ -1,0 +1,288 @@
+"""Silhouettes: box morphology, their edges, and pictures whose colours are carried over the edge.
+
+A person's mask is never exact. `extend_edges` keeps what is surely person, paints a band around it
+with colours of the nearest edge, and drops the rest: so a body that reaches past its mask still
+finds colours of the person there (Liu et al. 2021, "edge extension"; iPERCore's "morph image").
+
+Masks here are **1 = person** unless an argument says otherwise. All functions work on any device.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as functional
+from numpy.typing import NDArray
+from torch import Tensor
+
+# How edge colours mix: "growing" with distance as released checkpoints saw it, "falling" is right.
+Weighting = Literal["growing", "falling"]
+
+NUM_NEIGHBOURS = 3  # edge pixels that colour one pixel of the band
+CANNY_LOW, CANNY_HIGH = 0.1, 0.9  # of the magnitude of the gradient
+# exp(-(x² + y²) / 2), and x / (x² + y²) with 1 under the middle column.
+_SQUARES = np.array([1.0, 0.0, 1.0])
+GAUSSIAN = np.exp(-(_SQUARES[:, None] + _SQUARES) / 2)
+GAUSSIAN /= GAUSSIAN.sum()
+SLOPE = np.array([[-0.5, 0.0, 0.5], [-1.0, 0.0, 1.0], [-0.5, 0.0, 0.5]])
+# Neighbours (row, column) counter-clockwise from the right: the directions of orientation bins.
+DIRECTIONS = ((0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1), (1, 0), (1, 1))
+_TILE = 64  # pixels a side of the squares in which nearest edge pixels are looked for
+
+
+def erode(masks: Tensor, kernel: int, *, certain: float = 1.0) -> Tensor:
+    """Where every pixel of a box is set; outside of the picture counts as set.
+
+    Args:
+        masks: (..., H, W) float in [0, 1] or bool.
+        kernel: odd side of the box in pixels.
+        certain: the least value that counts as set. With 1.0 (the reference) one pixel of 0.99
+            clears the whole box around it.
+
+    Returns:
+        (..., H, W) bool.
+    """
+    unset = (_planes(masks) < certain).float()
+    return ~_any_in_box(unset, _odd(kernel)).reshape(masks.shape)
+
+
+def dilate(masks: Tensor, kernel: int) -> Tensor:
+    """Where the sum over a box is at least 1; outside of the picture counts 0.
+
+    Args:
+        masks: (..., H, W) float in [0, 1] or bool. Several soft pixels may sum up to 1.
+        kernel: odd side of the box in pixels.
+
+    Returns:
+        (..., H, W) bool.
+    """
+    if masks.dtype == torch.bool:
+        return _any_in_box(_planes(masks), _odd(kernel)).reshape(masks.shape)
+    return (_box_sum(_planes(masks), _odd(kernel)) >= 1).reshape(masks.shape)
+
+
+def soft_dilate(masks: Tensor, kernel: int) -> Tensor:
+    """Where the sum over a box is at least half of its area; as `dilate`."""
+    return (_box_sum(_planes(masks), _odd(kernel)) >= kernel * kernel / 2).reshape(masks.shape)
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """Slope of a blurred silhouette; each (N, 1, H, W) float."""
+
+    blurred: Tensor
+    x: Tensor
+    y: Tensor
+
+    @property
+    def magnitude(self) -> Tensor:
+        return (self.x.square() + self.y.square()).sqrt()
+
+    @property
+    def orientation(self) -> Tensor:
+        """Degrees in steps of 45 from 0 to 360, NaN where both slopes are 0.
+
+        Deviation: none, but note the reference doubles the angle (360/pi), so a bin is 22.5 degrees
+        of the slope. Released checkpoints saw pictures that were made so.
+        """
+        degrees = torch.atan(self.y / self.x) * (360 / torch.pi) + 180
+        return (degrees / 45).round() * 45
+
+
+def gradient(masks: Tensor) -> Gradient:
+    """Gaussian 3×3 (sigma 1), then the slope ``x / (x² + y²)``; zeros outside of the picture.
+
+    Args:
+        masks: (..., H, W) float or bool.
+    """
+    blurred = _correlate(_planes(masks).float(), GAUSSIAN)
+    return Gradient(blurred, x=_correlate(blurred, SLOPE), y=_correlate(blurred, SLOPE.T))
+
+
+def canny_edges(masks: Tensor) -> Tensor:
+    """Edges of silhouettes as the reference's Canny filter draws them: thick, with a few holes.
+
+    A pixel whose slope is not larger than both neighbours' along its orientation is dropped; above
+    `CANNY_HIGH` the rest is kept, above `CANNY_LOW` where enough neighbours are kept.
+
+    Args:
+        masks: (..., H, W) float or bool, 1 = person.
+
+    Returns:
+        (..., H, W) bool.
+    """
+    slope = gradient(masks)
+    return _hysteresis(_thin(slope.magnitude, slope.orientation)).reshape(masks.shape)
+
+
+def inner_edges(masks: Tensor) -> Tensor:
+    """Pixels of bool masks (..., H, W) that touch a pixel outside of the mask, (..., H, W) bool."""
+    return masks & ~erode(masks, 3)
+
+
+def extend_edges(
+    pictures: Tensor, confident: Tensor, band: Tensor, edges: Tensor, weighting: Weighting
+) -> Tensor:
+    """Keep the confident pixels, colour the rest of the band from its nearest edge pixels.
+
+    Args:
+        pictures: (..., C, H, W) float.
+        confident: (..., 1, H, W) bool, surely person: kept as it is.
+        band: (..., 1, H, W) bool, where colours are wanted.
+        edges: (..., 1, H, W) bool, pixels whose colours are carried over.
+        weighting: by squared distance d over the nearest three: "growing" d / sum(d), where the
+            farthest weighs most; "falling" the same with 1/d.
+
+    Returns:
+        (..., C, H, W) float: zeros outside of both.
+
+    Raises:
+        ValueError: a picture whose band is to be coloured has no edge.
+    """
+    images = pictures.flatten(0, -4)
+    extended = torch.where(confident.flatten(0, -4), images, 0)
+    uncertain = (band & ~confident).flatten(0, -3)
+    sources = edges.flatten(0, -3)
+    for index in range(len(images)):
+        queries, points = uncertain[index].nonzero(), sources[index].nonzero()
+        if len(queries) == 0:
+            continue
+        if len(points) == 0:
+            raise ValueError(
+                f"Picture {index} has no edge of a person to take colours from: its mask shows "
+                "nobody, or is soft everywhere. Give a mask with a person (1 = background where "
+                "sources are composed; 255 = person in mask files)."
+            )
+        squared, nearest = nearest_points(queries, points, NUM_NEIGHBOURS)
+        weights = neighbour_weights(squared, weighting).to(images.dtype)
+        rows, columns = points[nearest].unbind(-1)  # each (M, 3)
+        colours = (images[index][:, rows, columns] * weights).sum(-1)
+        extended[index][:, queries[:, 0], queries[:, 1]] = colours
+    return extended.reshape(pictures.shape)
+
+
+def neighbour_weights(squared: Tensor, weighting: Weighting) -> Tensor:
+    """(M, K) squared distances -> (M, K) weights that sum to 1; see `extend_edges`."""
+    if weighting == "growing":
+        # The sum is 0 only for a pixel whose only neighbour is itself.
+        return torch.where(squared.sum(-1, keepdim=True) > 0, squared, 1).div_(
+            torch.where(squared.sum(-1, keepdim=True) > 0, squared, 1).sum(-1, keepdim=True)
+        )
+    near = 1 / squared.clamp_min(torch.finfo(squared.dtype).tiny ** 0.5)
+    return near / near.sum(-1, keepdim=True)
+
+
+def nearest_points(queries: Tensor, points: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The nearest few points of each query, exact; equal distances fall as `torch.topk` lets them.
+
+    Queries are taken square by square of the picture: by the triangle inequality only points about
+    as near as the square's third nearest can be among the nearest of any of its pixels, so neither
+    time nor memory grows with (queries × points).
+
+    Args:
+        queries: (M, 2) int64 pixels, row and column.
+        points: (N, 2) int64 pixels, N >= 1.
+        count: how many; fewer are returned where there are fewer points.
+
+    Returns:
+        (M, count) float32 squared distances and (M, count) int64 indices of points.
+    """
+    count = min(count, len(points))
+    squared = torch.empty(len(queries), count, device=queries.device)
+    nearest = torch.empty(len(queries), count, dtype=torch.int64, device=queries.device)
+    for members in _tiles(queries):
+        inside = queries[members].float()
+        centre = inside.mean(0)
+        reach = (inside - centre).norm(dim=1).amax()
+        distance = (points - centre).norm(dim=1)
+        # One pixel more, so that no point is lost to rounding.
+        limit = distance.kthvalue(count).values + 2 * reach + 1
+        candidates = (distance <= limit).nonzero()[:, 0]
+        near = points[candidates].float()
+        between = (inside[:, None, 0] - near[:, 0]).square_()
+        between += (inside[:, None, 1] - near[:, 1]).square_()
+        found = between.topk(count, largest=False)
+        squared[members], nearest[members] = found.values, candidates[found.indices]
+    return squared, nearest
+
+
+def _thin(magnitude: Tensor, orientation: Tensor) -> Tensor:
+    """Drop what is not larger than both neighbours along its orientation; NaN keeps the pixel."""
+    neighbours = _neighbours(magnitude)
+    larger = [magnitude > neighbours[direction] for direction in DIRECTIONS]
+    bins = (orientation / 45) % 8
+    thinned = magnitude
+    for direction in range(4):
+        along = (bins == direction) | (bins == direction + 4)
+        ridge = larger[direction] & larger[direction + 4]
+        thinned = torch.where(along & ~ridge, 0, thinned)
+    return thinned
+
+
+def _hysteresis(magnitude: Tensor) -> Tensor:
+    """Strong pixels, and weak ones in whose 3×3 box strong ones (1) and weak ones (½) exceed 0.8."""
+    strong = magnitude > CANNY_HIGH
+    weak = (magnitude > CANNY_LOW) & ~strong
+    strength = strong.float() + 0.5 * weak.float()
+    return strong | (weak & (1.25 * _box_sum(strength, 3) > 1))
+
+
+def _tiles(pixels: Tensor) -> list[Tensor]:
+    """Indices of (M, 2) pixels, one tensor for each square of the picture that holds any."""
+    tile = (pixels // _TILE) @ pixels.new_tensor([1 << 16, 1])
+    order = tile.argsort(stable=True)
+    counts = tile[order].unique_consecutive(return_counts=True)[1]
+    return list(order.split(counts.tolist()))
+
+
+def _correlate(planes: Tensor, taps: NDArray) -> Tensor:
+    """(N, 1, H, W) with a 3×3 kernel, zeros outside.
+
+    Tap by tap, because a silhouette's straight edge lies between two pixels of equal slope and the
+    last bit decides which is larger: a convolution's order of sums differs between machines.
+    """
+    neighbours = _neighbours(planes)
+    total = torch.zeros_like(planes)
+    for down in (-1, 0, 1):
+        for right in (-1, 0, 1):
+            total = total + neighbours[down, right] * float(taps[1 + down, 1 + right])
+    return total
+
+
+def _neighbours(planes: Tensor) -> dict[tuple[int, int], Tensor]:
+    """(N, 1, H, W) -> the planes moved so that each pixel holds its neighbour (row, column)."""
+    height, width = planes.shape[-2:]
+    padded = functional.pad(planes, (1, 1, 1, 1))
+    return {
+        (down, right): padded[..., 1 + down : 1 + down + height, 1 + right : 1 + right + width]
+        for down in (-1, 0, 1)
+        for right in (-1, 0, 1)
+    }
+
+
+def _planes(masks: Tensor) -> Tensor:
+    """(..., H, W) -> (N, 1, H, W)."""
+    return masks.reshape(-1, 1, *masks.shape[-2:])
+
+
+def _odd(kernel: int) -> int:
+    if kernel < 1 or kernel % 2 == 0:
+        raise ValueError(f"The kernel is {kernel} pixels wide; it takes an odd number from 1 up.")
+    return kernel
+
+
+def _any_in_box(planes: Tensor, kernel: int) -> Tensor:
+    """(N, 1, H, W) -> bool: something is set in the box; rows, then columns."""
+    half = kernel // 2
+    rows = functional.max_pool2d(planes.float(), (1, kernel), stride=1, padding=(0, half))
+    return functional.max_pool2d(rows, (kernel, 1), stride=1, padding=(half, 0)) > 0
+
+
+def _box_sum(planes: Tensor, kernel: int) -> Tensor:
+    """(N, 1, H, W) -> float sum over the box, zeros outside; rows, then columns."""
+    half = kernel // 2
+    rows = functional.avg_pool2d(
+        planes.float(), (1, kernel), stride=1, padding=(0, half), divisor_override=1
+    )
+    return functional.avg_pool2d(rows, (kernel, 1), stride=1, padding=(half, 0), divisor_override=1)
