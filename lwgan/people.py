@@ -198,6 +198,22 @@ def split_frames(text: str) -> tuple[str, str | None]:
     return match["name"], match["frames"]
 
 
+def split_parts(text: str) -> tuple[list[str], tuple[str, ...]]:
+    """``a.png+b.mp4@0,30=upper,feet`` -> ([``a.png``, ``b.mp4@0,30``], (``upper``, ``feet``)).
+
+    Files whose own names hold = or + stay whole.
+    """
+
+    def is_file(name: str) -> bool:
+        return Path(split_frames(name)[0]).exists()
+
+    sources, _, words = (
+        text.rpartition("=") if "=" in text and not is_file(text) else (text, "", "")
+    )
+    names = [sources] if is_file(sources) else sources.split("+")
+    return names, tuple(filter(None, (word.strip() for word in words.split(","))))
+
+
 def ranges(frames: Sequence[int]) -> str:
     """[0, 1, 2, 7] -> ``0-2,7``, as it may be typed behind an @."""
     runs: list[tuple[int, int]] = []

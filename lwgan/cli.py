@@ -1,0 +1,779 @@
+"""The `lwgan` command. Each command parses, calls the library and prints.
+
+Heavy modules are imported inside the commands, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from iper_toolkit import __version__
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from iper_toolkit.body import Body
+    from lwgan.checkpoints import Checkpoint
+    from lwgan.outputs import Written
+    from lwgan.people import NamedFrames
+    from lwgan.person import Person
+    from lwgan.tasks import Plan
+
+Item = TypeVar("Item")
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
+_BODY = click.option(
+    "--body",
+    default="open",
+    show_default=True,
+    help='The body of the fits: "open", or the path of an SMPL file.',
+)
+_PRESETS = (
+    "attlwb-spade attlwb-front-spade attlwb-adain addlwb avglwb softgate-addlwb softgate-avglwb "
+    "input-concat texture-warping"
+).split()
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="\b\nStart here:\n"
+    "  iper synth --root data/ --size tiny --seed 1\n"
+    "  iper prepare --root data/\n"
+    "  lwgan imitate --root data/ --source 001/1/1 --motion 001/1/2 --size 96 \\\n"
+    "      --weights random --out out.mp4 --inputs-out inputs.mp4",
+)
+@click.version_option(__version__, prog_name="lwgan")
+def main() -> None:
+    """Draw people in other poses, other clothes, from other sides.
+
+    \b
+    lwgan imitate           a person does what somebody else did
+    lwgan transfer          a person wears parts of others
+    lwgan view              a person is turned on the spot
+    lwgan import-weights    convert a checkpoint of the reference program, once
+    lwgan info              say what a checkpoint or a drawn file is
+    """
+
+
+def _drawing_options(command: Callable[..., None]) -> Callable[..., None]:
+    """What the three tasks have in common."""
+    options = [
+        click.option(
+            "--weights",
+            required=True,
+            metavar="FILE|RUN|random[:SEED]",
+            help="A checkpoint or the folder of a run. random: an untrained network, to try the way there; "
+            "its pictures are noise, and marked as such.",
+        ),
+        click.option(
+            "--out",
+            type=click.Path(path_type=Path),
+            required=True,
+            help="x.mp4, x.png for a single frame, or a folder for 00000.png ...",
+        ),
+        click.option(
+            "--preset",
+            type=click.Choice(_PRESETS),
+            default=None,
+            help="Which network `--weights random` builds.  [default: attlwb-spade]",
+        ),
+        click.option(
+            "--root",
+            type=click.Path(path_type=Path, file_okay=False),
+            default=None,
+            help="A dataset that `iper prepare` has been through, for clips named as 001/1/1.  [default: data]",
+        ),
+        click.option(
+            "--num-sources",
+            type=click.IntRange(1),
+            default=2,
+            show_default=True,
+            help="Frames of a source clip that names none: half frontal, half from behind.",
+        ),
+        click.option(
+            "--size",
+            type=int,
+            default=512,
+            show_default=True,
+            help="Pixels a side, a multiple of 8: 256, 512, 1024.",
+        ),
+        click.option(
+            "--batch",
+            type=click.IntRange(1),
+            default=8,
+            show_default=True,
+            help="Frames at a time; fewer need less memory.",
+        ),
+        click.option(
+            "--device",
+            type=click.Choice(["auto", "cpu", "cuda"]),
+            default="auto",
+            show_default=True,
+            help="auto: a GPU if there is one.",
+        ),
+        click.option(
+            "--dtype",
+            type=click.Choice(["float32", "bfloat16"]),
+            default="float32",
+            show_default=True,
+            help="Of the network; bfloat16 is faster where the processor has it.",
+        ),
+        click.option(
+            "--background",
+            default="auto",
+            show_default=True,
+            metavar="auto|plate|network|FILE",
+            help="plate: the first source's scene without the person; network: its guess of it; or a picture.",
+        ),
+        click.option(
+            "--temporal",
+            type=click.IntRange(0),
+            default=0,
+            show_default=True,
+            help="Previous frames that attention looks at; frames are then drawn one by one.",
+        ),
+        _BODY,
+        click.option(
+            "--cache",
+            type=click.Path(path_type=Path, file_okay=False),
+            default=None,
+            help="Where prepared raw files are kept.  [default: IPER_CACHE or ~/.cache/iper/prepared]",
+        ),
+        click.option(
+            "--inputs-out",
+            type=click.Path(path_type=Path),
+            default=None,
+            help="Also write what the network is shown: the sources' texture on the drawn body.",
+        ),
+        click.option(
+            "--compare",
+            type=click.Path(path_type=Path),
+            default=None,
+            help="Also write [sources | motion | result] side by side.",
+        ),
+        click.option(
+            "--fps",
+            type=click.FloatRange(0, min_open=True),
+            default=None,
+            help="Of a video.  [default: the motion's; 25 of a turn]",
+        ),
+        click.option(
+            "--no-sidecar",
+            is_flag=True,
+            help="No JSON beside the output. The file itself still says that it is synthetic.",
+        ),
+        click.option("--overwrite", is_flag=True, help="Replace outputs that are there."),
+        _JSON,
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _motion_options(*, required: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """What tasks that follow a motion have in common."""
+    options = [
+        click.option(
+            "--motion",
+            required=required,
+            metavar="CLIP[@FRAMES]",
+            help="Who to imitate: a clip, or a video with keypoints beside it; @10-80 takes a piece of it.",
+        ),
+        click.option(
+            "--camera",
+            type=click.Choice(["smooth", "source", "copy", "ref_txty"]),
+            default="smooth",
+            show_default=True,
+            help="smooth: where the source stands, feet on the ground. source: the source's. copy: the motion's. "
+            "ref_txty: the source's scale at the motion's place.",
+        ),
+        click.option("--no-smoothing", is_flag=True, help="Take the motion as it was fitted."),
+        click.option(
+            "--max-frames",
+            type=click.IntRange(0),
+            default=0,
+            help="For a quick look: at most so many frames of the motion. 0: all.",
+        ),
+    ]
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+@main.command()
+@click.option(
+    "--source",
+    "sources",
+    multiple=True,
+    required=True,
+    metavar="PICTURE|CLIP[@FRAMES]",
+    help="The person: a picture or video with keypoints beside it, or a prepared clip. May be repeated; the "
+    "first counts most.",
+)
+@_motion_options(required=True)
+@click.option(
+    "--view",
+    "views",
+    type=float,
+    multiple=True,
+    metavar="DEGREES",
+    help="See it all from the side; may be repeated, each view is a file of its own.",
+)
+@click.option(
+    "--bullet-time",
+    "stops",
+    multiple=True,
+    metavar="FRAME:DURATION",
+    help="Before that frame, stop the time for so many frames while the view goes once around.",
+)
+@_drawing_options
+def imitate(
+    sources: tuple[str, ...],
+    motion: str,
+    camera: Any,
+    no_smoothing: bool,
+    max_frames: int,
+    views: tuple[float, ...],
+    stops: tuple[str, ...],
+    **drawing: Any,
+) -> None:
+    """A person does what somebody else did.
+
+    \b
+    lwgan imitate --source front.png --source back.png --motion dance.mp4 \\
+        --weights FILE.safetensors --out out.mp4
+    lwgan imitate --root data/ --source 001/1/1 --motion 001/1/2@10-80 \\
+        --weights FILE.safetensors --size 256 --out out.mp4 --compare compare.mp4
+    lwgan imitate --root data/ --source 001/1/1@0,30 --motion 002/1/2 --view 45 --view -45 \\
+        --weights FILE.safetensors --out out.mp4
+    lwgan imitate --root data/ --source 001/1/1 --motion 001/1/2 --bullet-time 20:60 \\
+        --weights random --size 256 --out noise.mp4 --inputs-out inputs.mp4
+    """
+    with _plain_errors():
+        from lwgan import tasks
+        from lwgan.people import motion_of
+
+        chosen = DrawingOptions(**drawing)
+        moments = [_parse_stop(stop) for stop in stops]
+        chosen.check_before_reading()
+        person, driver = chosen.read_person(sources), chosen.open(motion)
+        followed = motion_of(driver, max_frames)
+        plans = tasks.imitate(
+            person,
+            followed,
+            chosen.load_body(),
+            camera=camera,
+            smooth=not no_smoothing,
+            views=views,
+            bullet_time=moments,
+        )
+        written = _draw(chosen, plans, driver, followed.origin)
+    _report(chosen, written)
+
+
+@main.command()
+@click.option(
+    "--person",
+    "people",
+    multiple=True,
+    required=True,
+    metavar="SOURCE[+SOURCE...][=PART,...]",
+    help="A person and the parts that are taken from them. The first one is drawn, in the first one's scene, and "
+    "keeps what nobody else gives.",
+)
+@_motion_options(required=False)
+@click.option(
+    "--select",
+    type=click.Choice(["texture", "flow"]),
+    default="texture",
+    show_default=True,
+    help="texture: parts meet in the texture. flow: a person's features also reach only their own parts.",
+)
+@_drawing_options
+def transfer(
+    people: tuple[str, ...],
+    motion: str | None,
+    camera: Any,
+    no_smoothing: bool,
+    max_frames: int,
+    select: Any,
+    **drawing: Any,
+) -> None:
+    """A person wears parts of others; without a --motion, as one picture in their own pose.
+
+    Parts: head, facial, torso, left_arm, right_arm, arms, left_hand, right_hand, hands, left_leg, right_leg,
+    legs, left_foot, right_foot, feet; upper (torso, arms, hands), lower (legs, feet), body, all.
+    Left and right are the body's own.
+
+    \b
+    lwgan transfer --root data/ --person 001/1/1 --person 002/1/1=upper \\
+        --motion 001/1/2 --weights FILE.safetensors --out out.mp4
+    lwgan transfer --person me.png --person "shirt.png=torso,arms" --person shoes.png=feet \\
+        --weights FILE.safetensors --out dressed.png
+    lwgan transfer --person front.png+back.png --person other.mp4@0,30=lower \\
+        --motion dance.mp4 --weights FILE.safetensors --out out.mp4
+    """
+    with _plain_errors():
+        from lwgan import tasks
+        from lwgan.people import motion_of, split_parts
+        from lwgan.person import Dressed
+
+        chosen = DrawingOptions(**drawing)
+        if len(people) < 2:
+            raise ValueError(
+                "One --person alone wears nothing of others. Add one, such as --person 002/1/1=upper, or use: "
+                "lwgan imitate"
+            )
+        worn = [split_parts(text) for text in people]
+        for text, (_, parts) in list(zip(people, worn, strict=True))[1:]:
+            if not parts:
+                raise ValueError(
+                    f"--person {text} says no part to take from them; write {text}=upper, for example."
+                )
+        chosen.check_before_reading()
+        dressed = [Dressed(chosen.read_person(names), parts) for names, parts in worn]
+        driver = None if motion is None else chosen.open(motion)
+        followed = None if driver is None else motion_of(driver, max_frames)
+        plan = tasks.transfer(
+            dressed,
+            followed,
+            chosen.load_body(),
+            select=select,
+            camera=camera,
+            smooth=not no_smoothing,
+        )
+        written = _draw(chosen, [plan], driver, followed.origin if followed else ())
+    _report(chosen, written)
+
+
+@main.command()
+@click.option(
+    "--source",
+    "sources",
+    multiple=True,
+    required=True,
+    metavar="PICTURE|CLIP[@FRAMES]",
+    help="The person: a picture or video with keypoints beside it, or a prepared clip. May be repeated; the "
+    "first counts most.",
+)
+@click.option(
+    "--turn",
+    type=click.IntRange(1),
+    default=None,
+    metavar="FRAMES",
+    help="Once around in so many frames.  [default: 180]",
+)
+@click.option(
+    "--angle",
+    "angles",
+    type=float,
+    multiple=True,
+    metavar="DEGREES",
+    help="Only this angle, 0 is the front; may be repeated.",
+)
+@click.option(
+    "--t-pose", is_flag=True, help="With the arms stretched out, instead of the source's pose."
+)
+@_drawing_options
+def view(
+    sources: tuple[str, ...],
+    turn: int | None,
+    angles: tuple[float, ...],
+    t_pose: bool,
+    **drawing: Any,
+) -> None:
+    """A person is turned on the spot.
+
+    \b
+    lwgan view --source front.png --source back.png --weights FILE.safetensors --out around.mp4
+    lwgan view --root data/ --source 001/1/1 --turn 60 --t-pose --size 256 \\
+        --weights FILE.safetensors --out around.mp4
+    lwgan view --root data/ --source 001/1/1 --angle 90 --weights FILE.safetensors --out side.png
+    lwgan view --root data/ --source 001/1/1 --angle 0 --angle 90 --angle 180 \\
+        --weights FILE.safetensors --out views/
+    """
+    with _plain_errors():
+        from lwgan import tasks
+
+        chosen = DrawingOptions(**drawing)
+        if turn is not None and angles:
+            raise ValueError(
+                "--turn and --angle exclude each other: a whole turn, or chosen angles."
+            )
+        chosen.check_before_reading()
+        plan = tasks.view(
+            chosen.read_person(sources),
+            chosen.load_body(),
+            angles=angles or None,
+            num_views=turn or tasks.NUM_VIEWS,
+            rest_pose=t_pose,
+        )
+        written = _draw(chosen, [plan], None, ())
+    _report(chosen, written)
+
+
+@main.command("import-weights")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help="The .safetensors file to write.",
+)
+@_BODY
+@click.option("--overwrite", is_flag=True, help="Replace an output that is there.")
+@_JSON
+def import_weights_command(
+    file: Path, out: Path, body: str, overwrite: bool, as_json: bool
+) -> None:
+    """Convert a checkpoint of the reference program to ours, once.
+
+    Its network is recognised by its keys; a file with a key that is not known is refused. --body names the
+    body whose condition maps it was trained on: SMPL for the released ones.
+
+    \b
+    lwgan import-weights attlwb_spade.pth --out attlwb-spade.safetensors --body SMPL_NEUTRAL.pkl
+    lwgan info attlwb-spade.safetensors
+    """
+    with _plain_errors():
+        from iper_toolkit.body import load_body
+        from lwgan.foreign import import_weights
+        from lwgan.surface_tables import surface_tables
+
+        if out.suffix != ".safetensors":
+            raise ValueError(f"{out} must end in .safetensors, our format.")
+        if out.exists() and not overwrite:
+            raise FileExistsError(f"{out} exists. Name another, or pass --overwrite.")
+        import_weights(file, out, tables=surface_tables(load_body(body), "reference"))
+        facts = _checkpoint_facts(out)
+    _print_facts(facts, as_json)
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@_JSON
+def info(file: Path, as_json: bool) -> None:
+    """Say what a checkpoint is, or how a drawn file was made.
+
+    \b
+    lwgan info attlwb-spade.safetensors
+    lwgan info out.mp4 --json
+    """
+    with _plain_errors():
+        if not file.exists():
+            raise FileNotFoundError(f"There is no {file}.")
+        is_drawn = file.suffix.lower() in (".mp4", ".mov", ".mkv", ".png") or (
+            file.is_dir() and any(file.glob("*.png"))
+        )
+        if is_drawn:
+            from lwgan.provenance import read_provenance
+
+            facts = read_provenance(file)
+        else:
+            facts = _checkpoint_facts(file)
+    _print_facts(facts, as_json)
+
+
+# ------------------------------------------------------------------------------------------- drawing
+
+
+@dataclass(frozen=True)
+class DrawingOptions:
+    """What `_drawing_options` parses."""
+
+    weights: str
+    out: Path
+    preset: str | None
+    root: Path | None
+    num_sources: int
+    size: int
+    batch: int
+    device: str
+    dtype: str
+    background: str
+    temporal: int
+    body: str
+    cache: Path | None
+    inputs_out: Path | None
+    compare: Path | None
+    fps: float | None
+    no_sidecar: bool
+    overwrite: bool
+    as_json: bool
+
+    def check_before_reading(self) -> None:
+        """What can be refused before anything is read or prepared."""
+        from lwgan.people import check_size
+
+        check_size(self.size)
+        self.torch_device()
+        if self.preset is not None and self.seed is None:
+            raise ValueError("--preset is for --weights random; a checkpoint knows what it is.")
+        if self.seed is None and not Path(self.weights).exists():
+            raise FileNotFoundError(
+                f"There are no weights {self.weights}. Name a .safetensors file or the folder of a run; convert "
+                "a checkpoint of the reference program with lwgan import-weights; or try everything out with an "
+                "untrained network: --weights random"
+            )
+        if (
+            self.background not in ("auto", "plate", "network")
+            and not Path(self.background).is_file()
+        ):
+            raise FileNotFoundError(
+                f"There is no background {self.background}: name a picture, or auto, plate or network."
+            )
+
+    @property
+    def seed(self) -> int | None:
+        """Of random weights; None where they are not random."""
+        kind, colon, number = self.weights.partition(":")
+        if kind != "random" or Path(self.weights).exists():
+            return None
+        if colon and not number.isdecimal():
+            raise ValueError(f"--weights {self.weights}: the seed is a whole number, as random:7.")
+        return int(number or 0)
+
+    def torch_device(self) -> str:
+        import torch
+
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ValueError("There is no GPU that torch can use; pass --device cpu.")
+        if self.device == "auto":
+            return "cuda" if torch.cuda.is_available() else "cpu"
+        return self.device
+
+    def load_body(self) -> Body:
+        from iper_toolkit.body import load_body
+
+        return load_body(self.body)
+
+    def open(self, text: str) -> NamedFrames:
+        from lwgan.people import open_frames
+
+        return open_frames(text, root=self.root, body=self.body, cache=self.cache, tell=self.tell)
+
+    def read_person(self, sources: Sequence[str]) -> Person:
+        from lwgan.people import read_person
+
+        return read_person(
+            sources,
+            size=self.size,
+            num_sources=self.num_sources,
+            root=self.root,
+            body=self.body,
+            cache=self.cache,
+            tell=self.tell,
+        )
+
+    def load_weights(self) -> Checkpoint:
+        from lwgan.checkpoints import load_checkpoint, random_checkpoint
+        from lwgan.generators.config import PRESETS
+        from lwgan.surface_tables import surface_tables
+
+        if self.seed is None:
+            return load_checkpoint(Path(self.weights))
+        config = PRESETS[self.preset or "attlwb-spade"]
+        tables = surface_tables(self.load_body(), config.convention)
+        click.secho(
+            f"RANDOM WEIGHTS (seed {self.seed}): this network was never trained, and what it draws is noise. "
+            "--inputs-out shows what it is given.",
+            err=True,
+            bold=True,
+        )
+        return random_checkpoint(config, self.seed, tables)
+
+    def read_background(self) -> str | NDArray[np.uint8]:
+        """A word, or (size, size, 3): the middle of a picture."""
+        if self.background in ("auto", "plate", "network"):
+            return self.background
+        from iper_toolkit.clip import cut_and_resize
+        from iper_toolkit.crop import SquareCrop
+        from iper_toolkit.images import read_image
+
+        picture = read_image(Path(self.background))
+        height, width = picture.shape[:2]
+        side = min(height, width)
+        middle = SquareCrop((width - side) // 2, (height - side) // 2, side)
+        return cut_and_resize(picture, middle, self.size)
+
+    def tell(self, text: str) -> None:
+        if not self.as_json:
+            click.echo(text, err=True)
+
+
+def _draw(
+    chosen: DrawingOptions,
+    plans: Sequence[Plan],
+    driver: NamedFrames | None,
+    motion_origin: tuple[str, ...],
+) -> list[Written]:
+    """Draw every plan into its files; refuses before the first frame what could not be finished."""
+    import torch
+
+    from lwgan.memory import check_memory
+    from lwgan.outputs import Files, check_output, write_files
+    from lwgan.provenance import provenance_of
+    from lwgan.synthesis import synthesize
+
+    body, checkpoint = chosen.load_body(), chosen.load_weights()
+    device, dtype = chosen.torch_device(), getattr(torch, chosen.dtype)
+    background = chosen.read_background()
+    given = Files(chosen.out, chosen.inputs_out, chosen.compare)
+    files = [given] if len(plans) == 1 else [given.of(plan.name) for plan in plans]
+    paths = [
+        (path, len(plan)) for one, plan in zip(files, plans, strict=True) for path in one.paths()
+    ]
+    if len({path.resolve() for path, _ in paths}) < len(paths):
+        raise ValueError("Two outputs have the same name; give each its own.")
+    for path, num_frames in paths:
+        check_output(path, num_frames, overwrite=chosen.overwrite)
+    num_sources = sum(dressed.person.num_sources for dressed in plans[0].people)
+    chosen.tell(
+        check_memory(checkpoint.config, chosen.size, num_sources, chosen.batch, dtype, device)
+    )
+    settings = {
+        **{name: getattr(chosen, name) for name in ("size", "batch", "dtype", "temporal")},
+        "device": device,
+        "background": Path(chosen.background).name,
+    }
+    written: list[Written] = []
+    for plan, own in zip(plans, files, strict=True):
+        plan = replace(plan, fps=chosen.fps or plan.fps)
+        drawn = synthesize(
+            plan,
+            checkpoint,
+            body,
+            batch=chosen.batch,
+            device=device,
+            dtype=dtype,
+            background=background,  # type: ignore[arg-type]
+            temporal=chosen.temporal,
+        )
+        with _progress(drawn, len(plan), plan.name, quiet=chosen.as_json) as watched:
+            written += write_files(
+                own,
+                watched,
+                plan.fps,
+                provenance_of(plan, checkpoint, motion=motion_origin, settings=settings),
+                sources=plan.primary.pictures,
+                motion=driver.pictures(plan.motion_frames, chosen.size) if driver else None,
+                sidecar=not chosen.no_sidecar,
+            )
+    return written
+
+
+def _report(chosen: DrawingOptions, written: Sequence[Written]) -> None:
+    if chosen.as_json:
+        _print_json(
+            outputs=[
+                {
+                    "path": str(one.path),
+                    "frames": one.num_frames,
+                    "sidecar": None if one.sidecar is None else str(one.sidecar),
+                }
+                for one in written
+            ],
+            size=chosen.size,
+            weights=chosen.weights,
+            random_weights=chosen.seed is not None,
+            synthetic=True,
+        )
+        return
+    for one in written:
+        frames = "1 picture" if one.num_frames == 1 else f"{one.num_frames} frames"
+        note = ", of a network with random weights" if chosen.seed is not None else ""
+        click.echo(f"{one.path}: {frames}{note}")
+
+
+def _checkpoint_facts(file: Path) -> dict[str, Any]:
+    from lwgan.checkpoints import load_checkpoint
+    from lwgan.provenance import describe_weights
+
+    checkpoint = load_checkpoint(file)
+    return {
+        **describe_weights(checkpoint),
+        "parameters": sum(value.numel() for value in checkpoint.generator.parameters()),
+        "config": json.loads(checkpoint.config.to_json()),
+        "body_id": checkpoint.surface.body_id,
+        "surface_digest": checkpoint.surface.digest,
+        "convention": checkpoint.surface.convention,
+    }
+
+
+# ------------------------------------------------------------------------------------------- helping
+
+
+def _parse_stop(text: str) -> tuple[int, int]:
+    """ "20:60" -> (20, 60)."""
+    frame, _, duration = text.partition(":")
+    if not (frame.isdecimal() and duration.isdecimal()):
+        raise ValueError(f"--bullet-time {text}: write FRAME:DURATION, both in frames, as 20:60.")
+    return int(frame), int(duration)
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """What users can mend is said in a sentence, without a traceback; to programs as {"error": ...}."""
+    try:
+        yield
+    except (KeyError, ValueError, OSError, ImportError, MemoryError) as error:
+        text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+        if isinstance(error, OSError) and error.filename is not None:
+            from iper_toolkit.atomic import remedy
+
+            text = f"{error.filename}: {remedy(error) or error.strerror}"
+        if click.get_current_context().params.get("as_json"):
+            _print_json(error=text)
+        raise click.ClickException(text) from error
+
+
+@contextmanager
+def _progress(
+    items: Iterable[Item], total: int, name: str, *, quiet: bool
+) -> Iterator[Iterable[Item]]:
+    """The items, counted aloud: a bar on a terminal, some lines elsewhere; always on standard error."""
+    if quiet:
+        yield items
+    elif sys.stderr.isatty():
+        from tqdm import tqdm
+
+        with tqdm(items, total=total, desc=name or None, unit="frame", dynamic_ncols=True) as bar:
+            yield bar
+    else:
+        yield _in_lines(items, total, name)
+
+
+def _in_lines(items: Iterable[Item], total: int, name: str) -> Iterator[Item]:
+    tenths = {round(total * tenth / 10) for tenth in range(1, 11)}
+    for count, item in enumerate(items, start=1):
+        yield item
+        if count in tenths:
+            click.echo(f"[{count}/{total}] {name or 'frames'}", err=True)
+
+
+def _print_facts(facts: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        _print_json(**facts)
+        return
+    for name, value in facts.items():
+        if value is None or value == {} or value == []:
+            continue
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        click.echo(f"{name:20} {text}")
+
+
+def _print_json(**content: Any) -> None:
+    click.echo(json.dumps(content, ensure_ascii=False))
