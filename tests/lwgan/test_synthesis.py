@@ -313,7 +313,7 @@ def test_backgrounds(body: Body) -> None:
         behind(without, "plate")
     with pytest.raises(ValueError, match=r"background is uint8 \(8, 8, 3\).*\(64, 64, 3\)"):
         behind(plan, picture[:8, :8])
-    with pytest.raises(ValueError, match="'green'.*one of: auto, plate, network"):
+    with pytest.raises(ValueError, match=r"'green'.*one of: auto, plate, network"):
         behind(plan, "green")  # type: ignore[arg-type]
     front = weights(body, "attlwb-front-spade")
     assert len(draw(plan, front, body)) == 1
