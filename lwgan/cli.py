@@ -434,10 +434,31 @@ def view(
     help="The .safetensors file to write.",
 )
 @_BODY
+@click.option(
+    "--variant",
+    type=click.Choice(_PRESETS),
+    default=None,
+    help="Which network it is, where its keys do not tell.",
+)
+@click.option("--temporal", is_flag=True, help="It was trained to attend to the frame before, too.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float16"]),
+    default="float32",
+    show_default=True,
+    help="Stored as; float16 halves the file.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace an output that is there.")
 @_JSON
 def import_weights_command(
-    file: Path, out: Path, body: str, overwrite: bool, as_json: bool
+    file: Path,
+    out: Path,
+    body: str,
+    variant: str | None,
+    temporal: bool,
+    dtype: str,
+    overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Convert a checkpoint of the reference program to ours, once.
 
@@ -457,7 +478,14 @@ def import_weights_command(
             raise ValueError(f"{out} must end in .safetensors, our format.")
         if out.exists() and not overwrite:
             raise FileExistsError(f"{out} exists. Name another, or pass --overwrite.")
-        import_weights(file, out, tables=surface_tables(load_body(body), "reference"))
+        import_weights(
+            file,
+            out,
+            tables=surface_tables(load_body(body), "reference"),
+            variant=variant,
+            temporal=temporal,
+            dtype=dtype,
+        )
         facts = _checkpoint_facts(out)
     _print_facts(facts, as_json)
 
@@ -580,20 +608,18 @@ class DrawingOptions:
 
     def load_weights(self) -> Checkpoint:
         from lwgan.checkpoints import load_checkpoint, random_checkpoint
-        from lwgan.generators.config import PRESETS
         from lwgan.surface_tables import surface_tables
 
         if self.seed is None:
-            return load_checkpoint(Path(self.weights))
-        config = PRESETS[self.preset or "attlwb-spade"]
-        tables = surface_tables(self.load_body(), config.convention)
+            return load_checkpoint(self.weights)
         click.secho(
             f"RANDOM WEIGHTS (seed {self.seed}): this network was never trained, and what it draws is noise. "
             "--inputs-out shows what it is given.",
             err=True,
             bold=True,
         )
-        return random_checkpoint(config, self.seed, tables)
+        tables = surface_tables(self.load_body(), "reference")
+        return random_checkpoint(self.preset or "attlwb-spade", self.seed, tables)
 
     def read_background(self) -> str | NDArray[np.uint8]:
         """A word, or (size, size, 3): the middle of a picture."""
@@ -699,18 +725,9 @@ def _report(chosen: DrawingOptions, written: Sequence[Written]) -> None:
 
 
 def _checkpoint_facts(file: Path) -> dict[str, Any]:
-    from lwgan.checkpoints import load_checkpoint
-    from lwgan.provenance import describe_weights
+    from lwgan.checkpoints import describe, load_checkpoint
 
-    checkpoint = load_checkpoint(file)
-    return {
-        **describe_weights(checkpoint),
-        "parameters": sum(value.numel() for value in checkpoint.generator.parameters()),
-        "config": json.loads(checkpoint.config.to_json()),
-        "body_id": checkpoint.surface.body_id,
-        "surface_digest": checkpoint.surface.digest,
-        "convention": checkpoint.surface.convention,
-    }
+    return describe(load_checkpoint(file))
 
 
 # ------------------------------------------------------------------------------------------- helping

@@ -10,7 +10,7 @@ digital_source_type  IPTC's word for it: a composite with trained algorithmic me
 content              ``result``, ``texture-warped inputs`` (what the network was shown) or ``comparison``
 tool                 name and version
 task                 imitate, transfer or view
-weights              file, sha256 (null if random), random, and what the checkpoint says of itself
+weights              file (null if random), sha256, variant, random, and what the checkpoint says of itself
 body                 id, and digest and convention of the surface whose maps the network was shown
 people               of each: name, parts (words of appearance transfer), sources (file or clip, frame, sha256)
 motion               file or clip, frames, sha256; empty without one
@@ -126,14 +126,16 @@ def provenance_of(
 
 
 def describe_weights(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What the record says of a checkpoint."""
+    """What the record says of a checkpoint; its file without the folder."""
+    from lwgan.checkpoints import variant_of
+
     return {
-        "file": checkpoint.path.name if checkpoint.path is not None else None,
+        "file": None if checkpoint.path is None else checkpoint.path.name,
         "sha256": checkpoint.sha256,
-        "random": checkpoint.random,
-        "fusion": checkpoint.config.fusion,
-        "origin": checkpoint.origin,
-        "notes": checkpoint.notes,
+        "variant": variant_of(checkpoint.config),
+        "random": checkpoint.origin.how == "random",
+        "origin": asdict(checkpoint.origin),
+        "notes": list(checkpoint.notes),
     }
 
 
