@@ -13,6 +13,11 @@ def instance_norm(x: Tensor) -> Tensor:
 
     Without weights; biased variance, epsilon 1e-5, the same in training and evaluation.
     """
+    if x.device.type == "cpu" and x.is_contiguous(memory_format=torch.channels_last):
+        # One group a channel is ten times as fast here, where instance_norm would copy. But torch
+        # takes its variance from a sum of squares, which cancels unless the mean is near 0.
+        centred = x - x.mean((-2, -1), keepdim=True)
+        return F.group_norm(centred, x.shape[1], eps=1e-5)
     return F.instance_norm(x, eps=1e-5)
 
 
@@ -34,6 +39,21 @@ def same(in_channels: int, out_channels: int, kernel: int = 3, *, bias: bool = T
 def relu(x: Tensor) -> Tensor:
     """ReLU in place; for the fresh result of a convolution only."""
     return F.relu(x, inplace=True)
+
+
+def with_weights(layer: nn.Conv2d, weight: Tensor, bias: Tensor | None = None) -> nn.Conv2d:
+    """The layer, with these weights in place of its own."""
+    layer.weight = nn.Parameter(weight, requires_grad=weight.requires_grad)
+    layer.bias = None if bias is None else nn.Parameter(bias, requires_grad=bias.requires_grad)
+    return layer
+
+
+def pictures_for(network: nn.Module, pictures: Tensor) -> Tensor:
+    """(B, N, C, H, W) -> (B * N, C, H, W) with the dtype and memory format of the weights."""
+    weight = next(network.parameters())
+    channels_last = weight.is_contiguous(memory_format=torch.channels_last)
+    memory_format = torch.channels_last if channels_last else torch.preserve_format
+    return pictures.flatten(0, 1).to(dtype=weight.dtype, memory_format=memory_format)
 
 
 class ResidualBlock(nn.Module):
@@ -58,6 +78,60 @@ class InstanceNorm(nn.Module):
         return instance_norm(x)
 
 
+class Painter(nn.Module):
+    """What ends a network that draws: one head for the image, one for its background mask."""
+
+    merged: "MergedHeads | None"
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.image_head = same(channels, 3, 5, bias=False)
+        self.mask_head = same(channels, 1, 5, bias=False)
+        self.merged = None
+
+    def paint(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, C, H, W) -> image (N, 3, H, W) in [-1, 1], mask (N, 1, H, W) in [0, 1].
+
+        At least float32: near -1 and 1 a step of bfloat16 is half a grey level.
+        """
+        if self.merged is None:
+            image, mask = self.image_head(x), self.mask_head(x)
+        else:
+            image, mask = self.merged(x).split((3, 1), dim=1)
+        precise = torch.promote_types(image.dtype, torch.float32)
+        return torch.tanh(image.to(precise)), torch.sigmoid(mask.to(precise))
+
+    def merge_heads(self) -> None:
+        """Draw both at once from now on; for inference, the names of the weights change."""
+        if self.merged is None:
+            self.merged = MergedHeads(self.image_head, self.mask_head)
+            del self.image_head, self.mask_head
+
+
+class MergedHeads(nn.Module):
+    """Heads as one convolution that draws 2x2 pixels at once: the same sums, a third of the time.
+
+    A convolution is computed for 16 channels at least, so drawing 3 and then 1 wastes most of it;
+    four pixels of four channels are 16. They share a 6x6 window, of which each uses 5x5.
+    """
+
+    def __init__(self, *heads: nn.Conv2d) -> None:
+        super().__init__()
+        weight = torch.cat([head.weight.detach() for head in heads])
+        num_drawn, channels, height, width = weight.shape
+        window = weight.new_zeros(num_drawn, 2, 2, channels, height + 1, width + 1)
+        for row in range(2):
+            for column in range(2):
+                window[:, row, column, :, row : row + height, column : column + width] = weight
+        self.convolution = with_weights(
+            nn.Conv2d(channels, 4 * num_drawn, height + 1, 2, height // 2, bias=False),
+            window.flatten(0, 2),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pixel_shuffle(self.convolution(x), 2)
+
+
 class BackgroundNet(nn.Module):
     """Paints what the person hides (BGNet): an auto-encoder with instance norm.
 
@@ -80,22 +154,26 @@ class BackgroundNet(nn.Module):
         return drawn
 
 
-class SourceNet(nn.Module):
+class SourceNet(Painter):
     """Auto-encoder of pictures (SIDNet), whose features are warped; without norm, without skips.
 
     The baselines use it as their one network.
     """
 
     def __init__(self, in_channels: int, channels: Sequence[int], num_blocks: int) -> None:
-        super().__init__()
+        super().__init__(channels[0])
         deepest = channels[-1]
         inwards = (in_channels, *channels)
         outwards = (deepest, *channels[::-1])
         self.encoder = nn.ModuleList(map(halving, inwards, inwards[1:]))
         self.residual = nn.ModuleList(ResidualBlock(deepest) for _ in range(num_blocks))
-        self.decoder = nn.ModuleList(map(doubling, outwards, outwards[1:]))
-        self.image_head = same(channels[0], 3, 5, bias=False)
-        self.mask_head = same(channels[0], 1, 5, bias=False)
+        self.decoder: nn.ModuleList | None = nn.ModuleList(map(doubling, outwards, outwards[1:]))
+
+    def leave_out_decoder(self) -> None:
+        """Keep what `encode` needs: features are all that drawing a clip takes from a source."""
+        if self.decoder is not None:
+            self.decoder = None
+            del self.image_head, self.mask_head
 
     def encode(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """(N, C, H, W) -> features after each halving, and after each residual block."""
@@ -109,23 +187,28 @@ class SourceNet(nn.Module):
         return encoder, residual
 
     def decode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The last residual block's features -> (N, 3, H, W) in [-1, 1], (N, 1, H, W) in [0, 1]."""
+        """The last residual block's features -> image and mask, as `paint` gives them."""
+        if self.decoder is None:
+            raise ValueError(
+                "This net only encodes: for_inference(folded=True) left its decoder out. Ask for "
+                "only_target, or use the generator itself."
+            )
         for convolution in self.decoder:
             x = relu(convolution(x))
-        return torch.tanh(self.image_head(x)), torch.sigmoid(self.mask_head(x))
+        return self.paint(x)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.decode(self.encode(x)[1][-1])
 
 
-class TargetNet(nn.Module):
+class TargetNet(Painter):
     """The layers that draw a frame (TSFNet); what stands between them is the fusion's.
 
     `up` and `skip` widths: 256 -> 256, 256 -> 128, 128 -> 64 at the default widths.
     """
 
     def __init__(self, channels: Sequence[int], num_blocks: int) -> None:
-        super().__init__()
+        super().__init__(channels[0])
         deepest = channels[-1]
         inwards = (6, *channels)
         outwards = (deepest, *channels[::-1])
@@ -139,8 +222,6 @@ class TargetNet(nn.Module):
             same(skipped + width, width)
             for skipped, width in zip(channels[-2::-1], outwards[1:], strict=False)
         )
-        self.image_head = same(channels[0], 3, 5, bias=False)
-        self.mask_head = same(channels[0], 1, 5, bias=False)
 
     def decode(self, x: Tensor, fused: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Draw from the last fused features, helped by those of the encoder at their sizes.
@@ -150,10 +231,10 @@ class TargetNet(nn.Module):
             fused: the encoder's features after fusion; the deepest is not used a second time.
 
         Returns:
-            image (N, 3, H, W) in [-1, 1], mask (N, 1, H, W) in [0, 1].
+            image (N, 3, H, W) and mask (N, 1, H, W), as `paint` gives them.
         """
         for up, skip, skipped in zip(self.up, self.skip, fused[-2::-1], strict=False):
             x = relu(up(x))
             x = relu(skip(torch.cat((skipped, x), dim=1)))
         x = relu(self.up[-1](x))
-        return torch.tanh(self.image_head(x)), torch.sigmoid(self.mask_head(x))
+        return self.paint(x)

@@ -11,25 +11,33 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from lwgan.generators.blocks import instance_norm, relu, same
+from lwgan.generators.blocks import instance_norm, relu, same, with_weights
 from lwgan.generators.config import GeneratorConfig
 
 
-class Add(nn.Module):
+class FusionRule(nn.Module):
+    """``forward(x, w)``, and the same for inference."""
+
+    def folded(self) -> nn.Module:
+        """The same function with fewer sums, equal up to rounding; shares unchanged weights."""
+        return self
+
+
+class Add(FusionRule):
     """``x + sum_s w_s`` (AddLWB)."""
 
     def forward(self, x: Tensor, warped: Tensor) -> Tensor:
         return x + warped.sum(dim=1)
 
 
-class Mean(nn.Module):
+class Mean(FusionRule):
     """``(x + sum_s w_s) / (S + 1)`` (AvgLWB)."""
 
     def forward(self, x: Tensor, warped: Tensor) -> Tensor:
         return (x + warped.sum(dim=1)) / (warped.shape[1] + 1)
 
 
-class SoftGate(nn.Module):
+class SoftGate(FusionRule):
     """``x + g m``, ``g = sigmoid(conv(relu(conv(x))))``, m the sum or the mean of w_s.
 
     SoftGateAddLWB and SoftGateAvgLWB. The gate sees x alone, and the mean does not count x.
@@ -60,7 +68,7 @@ class Spade(nn.Module):
         return torch.addcmul(self.beta(hidden), instance_norm(x), 1 + self.gamma(hidden))
 
 
-class Attention(nn.Module):
+class Attention(FusionRule):
     """Sources weighed by how well they answer the frame's query.
 
     ``q = Q x``, ``k_s = K w_s``, ``v_s = V w_s`` (1x1 convolutions after the warp, so their biases
@@ -101,6 +109,9 @@ class AttentionSpade(Attention):
         scores = (query[:, None] * keys).sum(dim=2, keepdim=True)
         return torch.softmax(scores / math.sqrt(query.shape[1]), dim=1)
 
+    def folded(self) -> nn.Module:
+        return FoldedAttentionSpade(self)
+
 
 class AttentionAdaIN(Attention):
     """AttLWB-AdaIN: one weight a source and frame, z lends x its statistics over the channels.
@@ -127,8 +138,95 @@ class AttentionAdaIN(Attention):
         scale, shift = torch.std_mean(style, dim=1, keepdim=True, correction=1)
         return (x - mean) / (deviation + 1e-5) * scale + shift
 
+    def folded(self) -> nn.Module:
+        return FoldedAttentionAdaIN(self)
 
-_RULES: dict[str, Callable[[int, GeneratorConfig], nn.Module]] = {
+
+def query_in_features(block: Attention) -> nn.Conv2d:
+    """``q . k_s`` as ``q' . w_s``: the 1x1 convolution that gives ``q' = K^T (Q x + b_q)``.
+
+    ``q . k_s = q . (K w_s) + q . b_k``, and the last term is the same for every source, so that it
+    cancels in the softmax. The key convolution is left out, however many sources there are.
+    """
+    # In double precision: folding rounds once.
+    query, key = block.query.weight[..., 0, 0].double(), block.key.weight[..., 0, 0].double()
+    assert block.query.bias is not None
+    weight, bias = key.T @ query, key.T @ block.query.bias.double()
+    dtype = block.query.weight.dtype
+    return with_weights(
+        same(len(query), len(query), 1), weight[..., None, None].to(dtype), bias.to(dtype)
+    )
+
+
+def weighted_sum(weights: Tensor, warped: Tensor) -> Tensor:
+    """``sum_s a_s w_s``: (N, S, 1, *, *) and (N, S, C, h, w) -> (N, C, h, w)."""
+    total = weights[:, 0] * warped[:, 0]
+    for s in range(1, warped.shape[1]):
+        total = torch.addcmul(total, weights[:, s], warped[:, s])
+    return total
+
+
+class FoldedSpade(nn.Module):
+    """`Spade` with one convolution for ``[1 + gamma ; beta]``."""
+
+    def __init__(self, spade: Spade) -> None:
+        super().__init__()
+        self.shared = spade.shared
+        gamma, beta = spade.gamma, spade.beta
+        assert gamma.bias is not None
+        assert beta.bias is not None
+        self.scale_and_shift = with_weights(
+            same(gamma.in_channels, 2 * gamma.out_channels),
+            torch.cat((gamma.weight, beta.weight)),
+            torch.cat((gamma.bias + 1, beta.bias)),
+        )
+
+    def forward(self, x: Tensor, guide: Tensor) -> Tensor:
+        scale, shift = self.scale_and_shift(relu(self.shared(guide))).chunk(2, dim=1)
+        return torch.addcmul(shift, instance_norm(x), scale)
+
+
+class FoldedAttentionSpade(nn.Module):
+    """`AttentionSpade` whose convolutions run once, not once a source.
+
+    Beside `query_in_features`: weights sum to 1, so ``sum_s a_s (V w_s + b) = V sum_s a_s w_s + b``;
+    and the weight of a single source is 1, whatever the query.
+    """
+
+    def __init__(self, block: AttentionSpade) -> None:
+        super().__init__()
+        self.query = query_in_features(block)
+        self.value = block.value
+        self.spade = FoldedSpade(block.spade)
+
+    def forward(self, x: Tensor, warped: Tensor) -> Tensor:
+        if warped.shape[1] == 1:
+            merged = warped[:, 0]
+        else:
+            merged = weighted_sum(AttentionSpade.weights(self.query(x), warped), warped)
+        return self.spade(x, self.value(merged))
+
+
+class FoldedAttentionAdaIN(nn.Module):
+    """`AttentionAdaIN`, likewise; and the mean of a 1x1 convolution is that of its input."""
+
+    def __init__(self, block: AttentionAdaIN) -> None:
+        super().__init__()
+        self.query = query_in_features(block)
+        self.value = block.value
+
+    def forward(self, x: Tensor, warped: Tensor) -> Tensor:
+        if warped.shape[1] == 1:
+            merged = warped[:, 0]
+        else:
+            query = self.query(x.mean((-2, -1), keepdim=True))[..., 0, 0]
+            means = warped.mean((-2, -1))
+            weights = AttentionAdaIN.weights(query, means, x.shape[-2:].numel())
+            merged = weighted_sum(weights, warped)
+        return AttentionAdaIN.restyle(x, self.value(merged))
+
+
+_RULES: dict[str, Callable[[int, GeneratorConfig], FusionRule]] = {
     "add": lambda channels, config: Add(),
     "mean": lambda channels, config: Mean(),
     "soft-gate-add": lambda channels, config: SoftGate(channels, mean=False),
@@ -148,3 +246,10 @@ class FusionBlocks(nn.Module):
         self.residual = nn.ModuleList(
             rule(config.channels[-1], config) for _ in range(config.residual_blocks)
         )
+
+    def fold(self) -> None:
+        """Compute the same with fewer sums from now on; for inference, weights change names."""
+        for blocks in (self.encoder, self.residual):
+            for i, block in enumerate(blocks):
+                if isinstance(block, FusionRule):
+                    blocks[i] = block.folded()

@@ -1,11 +1,12 @@
 """The liquid warping generator: a background net, a source net, a target net and their fusion."""
 
+import copy
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from lwgan.generators.blocks import BackgroundNet, SourceNet, TargetNet
+from lwgan.generators.blocks import BackgroundNet, SourceNet, TargetNet, pictures_for, relu
 from lwgan.generators.config import BASELINES, GeneratorConfig
 from lwgan.generators.fusion import FusionBlocks
 from lwgan.generators.records import (
@@ -13,8 +14,9 @@ from lwgan.generators.records import (
     GeneratorOutputs,
     SourceFeatures,
     check_size,
+    side_by_side,
 )
-from lwgan.generators.warp import resize_flow, warp_sources
+from lwgan.generators.warp import GridSampling, RowSampling, resize_flow
 
 
 class LiquidWarpingGenerator(nn.Module):
@@ -37,6 +39,26 @@ class LiquidWarpingGenerator(nn.Module):
         self.source = SourceNet(6, config.channels, config.residual_blocks)
         self.target = TargetNet(config.channels, config.residual_blocks)
         self.fusion = FusionBlocks(config)
+        self._sampling: type[GridSampling] | type[RowSampling] = GridSampling
+
+    def for_inference(self, folded: bool = True) -> "LiquidWarpingGenerator":
+        """A frozen copy that draws the same faster: channels_last, ready for `.to(device, dtype)`.
+
+        In bfloat16, pictures and features are that and flows must stay float32; heads give float32.
+
+        Args:
+            folded: save sums by algebra, equal up to rounding (1e-4 of the picture's range): see
+                the folded rules of `fusion`, `MergedHeads`, and a source net without its decoder,
+                so that `forward` takes `only_target` alone. Names of weights change: a checkpoint
+                is saved from the generator itself.
+        """
+        drawing = copy.deepcopy(self).eval().requires_grad_(False)
+        drawing._sampling = RowSampling
+        if folded:
+            drawing.source.leave_out_decoder()
+            drawing.fusion.fold()
+            drawing.target.merge_heads()
+        return drawing.to(memory_format=torch.channels_last)
 
     def forward(self, inputs: GeneratorInputs, only_target: bool = False) -> GeneratorOutputs:
         """Everything at once; with `only_target`, sources are not drawn again."""
@@ -65,13 +87,14 @@ class LiquidWarpingGenerator(nn.Module):
                 "This generator has no background network; give the scene without the person."
             )
         check_size("background", *background.shape[-2:])
-        drawn: Tensor = self.background(background.flatten(0, 1))
+        frames = pictures_for(self.background, background)
+        drawn: Tensor = self.background(frames)
         return drawn.unflatten(0, background.shape[:2])
 
     def encode_sources(self, source: Tensor) -> SourceFeatures:
         """(B, S, 6, H, W) [picture ; condition map] -> what `draw_target` needs of them."""
         check_size("source", *source.shape[-2:])
-        encoder, residual = self.source.encode(source.flatten(0, 1))
+        encoder, residual = self.source.encode(pictures_for(self.source, source))
         shape = source.shape[:2]
         return SourceFeatures(
             encoder=tuple(level.unflatten(0, shape) for level in encoder),
@@ -99,34 +122,39 @@ class LiquidWarpingGenerator(nn.Module):
             image (B, T, 3, H, W) in [-1, 1], mask (B, T, 1, H, W) in [0, 1], 1 = background.
         """
         check_size("target", *target.shape[-2:])
-        looks = [(features, flow)]
+        everyone, flows = [features], [flow]
         if previous is not None:
             if not self.config.attends:
-                raise ValueError(f"{self.config.fusion!r} cannot attend to previous frames.")
+                raise ValueError(
+                    f"{self.config.fusion!r} cannot attend to previous frames; leave them out."
+                )
             if previous_flow is None:
-                raise ValueError("previous is given without previous_flow.")
-            looks.append((previous, previous_flow))
-        image, mask = self._draw(target.flatten(0, 1), looks)
+                raise ValueError("previous is given without previous_flow; both or neither.")
+            everyone.append(previous)
+            flows.append(previous_flow)
+        frames = pictures_for(self.target, target)
+        image, mask = self._draw(frames, everyone, flows)
         shape = target.shape[:2]
         return image.unflatten(0, shape), mask.unflatten(0, shape)
 
     def _draw(
-        self, x: Tensor, looks: Sequence[tuple[SourceFeatures, Tensor]]
+        self, x: Tensor, everyone: Sequence[SourceFeatures], flows: Sequence[Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """(B * T, 6, H, W) and what to look at, with flows (B, T, S, H, W, 2) -> image, mask."""
+        """(B * T, 6, H, W) frames and whom they look at, with flows (B, T, S, H, W, 2) into them."""
         fused = []
-        flows: list[Tensor] = []
+        samplings: list[GridSampling | RowSampling] = []
         for level, (convolution, fuse) in enumerate(
             zip(self.target.encoder, self.fusion.encoder, strict=True)
         ):
-            x = torch.relu(convolution(x))
-            flows = [resize_flow(flow, *x.shape[-2:]) for _, flow in looks]
-            x = fuse(x, _warped([f.encoder[level] for f, _ in looks], flows))
+            x = relu(convolution(x))
+            samplings = [self._sampling(resize_flow(flow, *x.shape[-2:])) for flow in flows]
+            x = fuse(x, _warped(samplings, [features.encoder[level] for features in everyone]))
             fused.append(x)
         for level, (block, fuse) in enumerate(
             zip(self.target.residual, self.fusion.residual, strict=True)
         ):
-            x = fuse(block(x), _warped([f.residual[level] for f, _ in looks], flows))
+            x = block(x)
+            x = fuse(x, _warped(samplings, [features.residual[level] for features in everyone]))
         return self.target.decode(x, fused)
 
     def _draw_in_order(
@@ -162,6 +190,6 @@ class LiquidWarpingGenerator(nn.Module):
         return self.draw_background(inputs.background)
 
 
-def _warped(features: Sequence[Tensor], flows: Sequence[Tensor]) -> Tensor:
-    """Everything looked at, side by side: (B * T, sum of S, C, h, w)."""
-    return torch.cat([warp_sources(f, flow) for f, flow in zip(features, flows, strict=True)], 1)
+def _warped(samplings: Sequence[GridSampling | RowSampling], features: Sequence[Tensor]) -> Tensor:
+    """Everything looked at: (B, S_i, C, h, w) each -> (B * T, sum of S_i, C, h, w)."""
+    return side_by_side([take(level) for take, level in zip(samplings, features, strict=True)])

@@ -105,10 +105,10 @@ class SourceFeatures:
         everyone = (self, *others)
         return SourceFeatures(
             encoder=tuple(
-                _joined(level) for level in zip(*(f.encoder for f in everyone), strict=True)
+                side_by_side(level) for level in zip(*(f.encoder for f in everyone), strict=True)
             ),
             residual=tuple(
-                _joined(level) for level in zip(*(f.residual for f in everyone), strict=True)
+                side_by_side(level) for level in zip(*(f.residual for f in everyone), strict=True)
             ),
         )
 
@@ -121,9 +121,11 @@ class SourceFeatures:
         )
 
 
-def _joined(levels: Sequence[Tensor]) -> Tensor:
-    """(B, S_i, C, h, w) -> (B, sum of S_i, C, h, w); channels stay innermost in memory if they were."""
-    if levels[0].stride(2) == 1:
+def side_by_side(levels: Sequence[Tensor]) -> Tensor:
+    """(B, S_i, C, h, w) -> (B, sum of S_i, C, h, w), in the memory format of the first."""
+    if len(levels) == 1:
+        return levels[0]
+    if levels[0].stride(2) == 1:  # channels_last, which cat does not see in five dimensions
         return torch.cat([level.movedim(2, -1) for level in levels], dim=1).movedim(-1, 2)
     return torch.cat(tuple(levels), dim=1)
 

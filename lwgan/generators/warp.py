@@ -7,8 +7,13 @@ The two steps use different corner conventions, and released weights depend on b
    wide, whose coordinates lie between the body's and -2.
 2. Features are sampled with ``align_corners=False`` and zeros outside: x is read at pixel
    ((x + 1) w - 1) / 2. A coordinate of -2 gives exactly 0.
+
+Step 2 has two engines. `GridSampling` is the definition and has gradients; `RowSampling` computes
+the corners of a flow once for all features of one size, and reads them pixel by pixel as
+channels_last features lie in memory: five times as fast on a CPU, where frames are drawn.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -17,21 +22,21 @@ def resize_flow(flow: Tensor, height: int, width: int) -> Tensor:
     """(..., H, W, 2) -> (..., height, width, 2): step 1, always from the full size, not cascaded."""
     if flow.shape[-3:-1] == (height, width):
         return flow
-    leading = flow.shape[:-3]
-    channels_first = flow.reshape(-1, *flow.shape[-3:]).movedim(-1, 1)
     resized = F.interpolate(
-        channels_first, (height, width), mode="bilinear", align_corners=True, antialias=False
+        flow.flatten(0, -4).movedim(-1, 1), (height, width), mode="bilinear", align_corners=True
     )
-    return resized.movedim(1, -1).reshape(*leading, height, width, 2)
+    return resized.movedim(1, -1).unflatten(0, flow.shape[:-3])
 
 
 def sample(features: Tensor, flow: Tensor) -> Tensor:
     """Step 2: read (N, C, h, w) features at (N, height, width, 2) -> (N, C, height, width).
 
-    Coordinates keep the precision of `flow`; the result has that of `features`.
+    Coordinates keep the precision of `flow`, which bfloat16 would round to whole pixels; the
+    result has the dtype of `features`.
     """
-    exact = features.to(flow.dtype)  # half a mantissa of bfloat16 is less than a pixel
-    sampled = F.grid_sample(exact, flow, mode="bilinear", padding_mode="zeros", align_corners=False)
+    sampled = F.grid_sample(
+        features.to(flow.dtype), flow, mode="bilinear", padding_mode="zeros", align_corners=False
+    )
     return sampled.to(features.dtype)
 
 
@@ -40,19 +45,76 @@ def warp(features: Tensor, flow: Tensor) -> Tensor:
     return sample(features, resize_flow(flow, features.shape[-2], features.shape[-1]))
 
 
-def warp_sources(features: Tensor, flow: Tensor) -> Tensor:
-    """Features of S sources, carried into T frames: step 2 for all pairs.
+class GridSampling:
+    """Step 2 for all pairs of S sources and T frames, by `sample`."""
 
-    Args:
-        features: (B, S, C, h, w).
-        flow: (B, T, S, h, w, 2), already at the features' size (`resize_flow`).
+    def __init__(self, flow: Tensor) -> None:
+        """`flow`: (B, T, S, h, w, 2), already at the features' size (`resize_flow`)."""
+        self.shape = flow.shape[:-1]
+        # Frames stand below each other in one tall grid, so no source is copied for each of them.
+        self.grid = flow.transpose(1, 2).flatten(2, 3).flatten(0, 1)
 
-    Returns:
-        (B * T, S, C, h, w)
-    """
-    batch, num_frames, num_sources, height, width, _ = flow.shape
-    # Frames stand below each other in one tall grid, so no source is copied for each of them.
-    tall = flow.transpose(1, 2).reshape(batch * num_sources, num_frames * height, width, 2)
-    warped = sample(features.flatten(0, 1), tall)
-    warped = warped.reshape(batch, num_sources, -1, num_frames, height, width)
-    return warped.permute(0, 3, 1, 2, 4, 5).flatten(0, 1)
+    def __call__(self, features: Tensor) -> Tensor:
+        """(B, S, C, h, w) -> (B * T, S, C, h, w)."""
+        batch, num_frames, num_sources, height, _ = self.shape
+        tall = sample(features.flatten(0, 1), self.grid)
+        warped = tall.unflatten(-2, (num_frames, height)).unflatten(0, (batch, num_sources))
+        return warped.permute(0, 3, 1, 2, 4, 5).flatten(0, 1)
+
+
+class RowSampling:
+    """The same from the four corners around each coordinate, for features in channels_last."""
+
+    def __init__(self, flow: Tensor) -> None:
+        """`flow`: (B, T, S, h, w, 2), already at the features' size (`resize_flow`)."""
+        self.shape = flow.shape[:-1]
+        batch, _, num_sources, height, width = self.shape
+        (left, right), (left_share, right_share) = _neighbours(flow[..., 0], width)
+        (top, bottom), (top_share, bottom_share) = _neighbours(flow[..., 1], height)
+        picture = torch.arange(batch * num_sources, dtype=torch.int32, device=flow.device)
+        first = picture.view(batch, 1, num_sources, 1, 1) * (height * width)
+        top, bottom = top * width + first, bottom * width + first
+        # Of the rows of all sources' pixels: (B * T * S * h * w, 4) int32, and what each counts.
+        self.row = torch.stack(
+            (top + left, top + right, bottom + left, bottom + right), dim=-1
+        ).view(-1, 4)
+        self.share = torch.stack(
+            (
+                top_share * left_share,
+                top_share * right_share,
+                bottom_share * left_share,
+                bottom_share * right_share,
+            ),
+            dim=-1,
+        ).view(-1, 4)
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """(B, S, C, h, w) -> (B * T, S, C, h, w), channels innermost in memory."""
+        batch, num_frames, num_sources, height, width = self.shape
+        rows = features.movedim(2, -1).flatten(0, 3)
+        share = self.share.to(features.dtype)
+        if features.device.type == "cpu":
+            warped = F.embedding_bag(self.row, rows, per_sample_weights=share, mode="sum")
+        else:  # a compiler fuses these four reads with what comes next
+            warped = rows[self.row[:, 0]] * share[:, 0, None]
+            for i in range(1, 4):
+                warped = torch.addcmul(warped, rows[self.row[:, i]], share[:, i, None])
+        shape = (batch * num_frames, num_sources, height, width, rows.shape[-1])
+        return warped.view(shape).movedim(-1, 2)
+
+
+def _neighbours(
+    coordinate: Tensor, size: int
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """The pixels on both sides of an NDC coordinate, and their shares: 0 outside of the picture."""
+    position = ((coordinate + 1) * size - 1) / 2
+    low = position.floor()
+    high = low + 1
+    high_share = position - low
+    return (
+        (low.clamp(0, size - 1).to(torch.int32), high.clamp(0, size - 1).to(torch.int32)),
+        (
+            (1 - high_share) * ((low >= 0) & (low < size)),
+            high_share * ((high >= 0) & (high < size)),
+        ),
+    )
