@@ -1,19 +1,25 @@
 """Meshes to pictures: `rasterize` finds the face at each pixel, `interpolate` carries values there.
 
 ``fragments = rasterize(camera.project(vertices, camera), faces, 256)``, then
-``interpolate(fragments, colours, faces)``. The rules are written in `raster.cpu`.
+``interpolate(fragments, colours, faces)``. The rules are written in `raster.cpu`; `raster.gpu`
+follows them on a CUDA device.
 """
 
 import logging
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from iper_toolkit.raster.cpu import EYE_DISTANCE, FAR, NEAR, rasterize_array, vertex_indices
 
-__all__ = ["EYE_DISTANCE", "FAR", "NEAR", "Fragments", "interpolate", "rasterize"]
+__all__ = ["EYE_DISTANCE", "FAR", "NEAR", "Engine", "Fragments", "interpolate", "rasterize"]
+
+Engine = Literal["auto", "cpu", "gpu"]
 
 _log = logging.getLogger(__name__)
 _devices_told: set[str] = set()
@@ -47,6 +53,7 @@ def rasterize(
     eye_distance: float = EYE_DISTANCE,
     near: float = NEAR,
     far: float = FAR,
+    engine: Engine = "auto",
 ) -> Fragments:
     """The face that is seen at each pixel, and where on it. Not differentiable.
 
@@ -62,9 +69,14 @@ def rasterize(
         eye_distance: metres from the eye to z = 0.
         near, far: metres from the eye; what is not strictly between is not drawn.
 
+        engine: "cpu" draws frames side by side on as many threads as torch uses
+            (`torch.set_num_threads`), wherever the vertices are; "gpu" draws them where they are, on
+            a CUDA device, and needs Triton; "auto" takes the GPU for what is there, if it can, and
+            says once if it cannot.
+
     Returns:
-        Fragments (..., size, size) on the device of `vertices`. Frames are drawn side by side on as
-        many threads as torch uses (`torch.set_num_threads`).
+        Fragments (..., size, size) on the device of `vertices`. The engines follow the same rules
+        in the same arithmetic.
     """
     for name, value in (("vertices", vertices), ("faces", faces)):
         if not isinstance(value, Tensor):
@@ -77,20 +89,64 @@ def rasterize(
         raise ValueError(f"vertices is {tuple(vertices.shape)}; it must be (..., V, 3).")
     if size < 1:
         raise ValueError(f"size is {size}; a picture has at least 1 pixel a side.")
-    _tell_device(vertices)
-    frames = vertices.detach().to("cpu", torch.float32).contiguous()
-    leading = frames.shape[:-2]
-    frames_array = frames.reshape(-1, *frames.shape[-2:]).numpy()
-    faces_array = vertex_indices(faces.detach().cpu().numpy())
-    face = torch.empty(len(frames_array), size, size, dtype=torch.int32)
-    barycentric = torch.empty(len(frames_array), size, size, 3)
+    if engine not in get_args(Engine):
+        raise ValueError(f"engine is {engine!r}; choose one of: {', '.join(get_args(Engine))}.")
+    if engine == "auto":
+        engine = _usual_engine(vertices.device.type)
+    leading = vertices.shape[:-2]
+    frames = vertices.detach().reshape(leading.numel(), *vertices.shape[-2:])
+    draw = _gpu_engine() if engine == "gpu" else _rasterize_on_cpu
+    face, barycentric = draw(
+        frames, faces.detach(), int(size), eye_distance=eye_distance, near=near, far=far
+    )
+    return Fragments(
+        face=face.to(vertices.device).reshape(*leading, size, size),
+        barycentric=barycentric.to(vertices.device).reshape(*leading, size, size, 3),
+    )
+
+
+def _usual_engine(device: str) -> Engine:
+    if device == "cuda" and find_spec("triton") is not None:
+        return "gpu"
+    if device != "cpu" and device not in _devices_told:
+        _devices_told.add(device)
+        reason = "Triton is not installed" if device == "cuda" else "it has no engine there"
+        _log.warning(
+            "The rasterizer runs on the CPU (%s); vertices on %r are copied there and back "
+            "(said once).",
+            reason,
+            device,
+        )
+    return "cpu"
+
+
+def _gpu_engine() -> Callable[..., tuple[Tensor, Tensor]]:
+    """Triton is imported when it is used: it costs half a second and is not there everywhere."""
+    if find_spec("triton") is None:
+        raise ModuleNotFoundError(
+            "The GPU engine needs Triton, which is not installed: pip install triton (Linux), or "
+            "take engine='cpu'."
+        )
+    from iper_toolkit.raster.gpu import rasterize_batch
+
+    return rasterize_batch
+
+
+def _rasterize_on_cpu(
+    vertices: Tensor, faces: Tensor, size: int, *, eye_distance: float, near: float, far: float
+) -> tuple[Tensor, Tensor]:
+    """(N, V, 3) on any device -> face (N, size, size), barycentric (N, size, size, 3) on the CPU."""
+    vertices_array = vertices.to("cpu", torch.float32).contiguous().numpy()
+    faces_array = vertex_indices(faces.cpu().numpy())
+    face = torch.empty(len(vertices), size, size, dtype=torch.int32)
+    barycentric = torch.empty(len(vertices), size, size, 3)
     face_array, barycentric_array = face.numpy(), barycentric.numpy()
 
     def draw(first: int, step: int) -> None:
         depth = None  # one buffer serves all frames of a thread
-        for i in range(first, len(frames_array), step):
+        for i in range(first, len(vertices_array), step):
             _, _, depth = rasterize_array(
-                frames_array[i],
+                vertices_array[i],
                 faces_array,
                 size,
                 face_array[i],
@@ -101,17 +157,14 @@ def rasterize(
                 far=far,
             )
 
-    num_threads = min(torch.get_num_threads(), len(frames_array))
+    num_threads = min(torch.get_num_threads(), len(vertices_array))
     if num_threads > 1:
         with ThreadPoolExecutor(num_threads) as pool:
             for done in [pool.submit(draw, first, num_threads) for first in range(num_threads)]:
                 done.result()
     else:
         draw(0, 1)
-    return Fragments(
-        face=face.reshape(*leading, size, size).to(vertices.device),
-        barycentric=barycentric.reshape(*leading, size, size, 3).to(vertices.device),
-    )
+    return face, barycentric
 
 
 def interpolate(fragments: Fragments, attributes: Tensor, faces: Tensor | None = None) -> Tensor:
@@ -161,13 +214,3 @@ def interpolate(fragments: Fragments, attributes: Tensor, faces: Tensor | None =
     picture = values.new_zeros(*fragments.face.shape, attributes.shape[-1])
     picture[covered] = values
     return picture
-
-
-def _tell_device(vertices: Tensor) -> None:
-    kind = vertices.device.type
-    if kind != "cpu" and kind not in _devices_told:
-        _devices_told.add(kind)
-        _log.warning(
-            "The rasterizer runs on the CPU; vertices on %r are copied there and back (said once).",
-            kind,
-        )
