@@ -119,7 +119,7 @@ def corner_order(faces: NDArray[np.int64], rewound: NDArray[np.int64]) -> NDArra
         ValueError: a face has other vertices; the message names the first one.
     """
     same = faces[:, None, :] == rewound[:, :, None]
-    wrong = np.flatnonzero(~(same.sum(2) == 1).all(1))
+    wrong = np.flatnonzero(((same.sum(1) != 1) | (same.sum(2) != 1)).any(1))
     if len(wrong):
         face = wrong[0]
         raise ValueError(

@@ -180,7 +180,7 @@ def test_neighbours_stay_in_their_part_and_facial_faces_only_under_reference(
 def test_what_the_code_tables_say(tables: SurfaceTables) -> None:
     widths = {name: code_table(tables, name).shape for name in CODE_TABLES}
     rows = tables.num_faces + 1
-    channels = dict(uv_seg=3, uv=2, par=13, binary=14)
+    channels = {"uv_seg": 3, "uv": 2, "par": 13, "binary": 14}
     assert widths == {name: (rows, channels.get(name, 1)) for name in CODE_TABLES}
     assert torch.equal(code_table(tables, "uv")[:-1], tables.code[:-1, :2])
     assert code_table(tables, "uv")[-1].tolist() == [-1, -1]
@@ -232,13 +232,13 @@ def test_a_users_body_without_files_is_told_which_to_put_where(
 
 
 def test_wrong_arguments_are_named(two_faces: Surface, tables: SurfaceTables) -> None:
-    with pytest.raises(ValueError, match="Unknown convention 'exact'.*reference, corrected"):
+    with pytest.raises(ValueError, match=r"Unknown convention 'exact'.*reference, corrected"):
         build_tables("square", FACES, two_faces, "exact")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="'square' has no texture map"):
         build_tables("square", FACES, replace(two_faces, uv=None, uv_faces=None), "reference")
     with pytest.raises(ValueError, match=r"uv_faces is \(2, 3\), but faces is \(1, 3\)"):
         build_tables("square", FACES[:1], two_faces, "reference")
-    with pytest.raises(ValueError, match="Unknown code table 'depth'.*uv_seg"):
+    with pytest.raises(ValueError, match=r"Unknown code table 'depth'.*uv_seg"):
         code_table(tables, "depth")
     with pytest.raises(ValueError, match="2 permutations of 0, 1, 2"):
         replace(two_faces, texture_order=torch.tensor([[0, 1, 2], [0, 1, 1]]))
