@@ -145,9 +145,9 @@ def test_frames_and_sources_broadcast(
     assert torch.equal(condition_map(batch, tables.code)[1], condition_map(fragments, tables.code))
     visible = visible_faces(batch, tables.num_faces)
     assert torch.equal(visible[1], visible_faces(fragments, tables.num_faces))
-    for one in range(3):
-        alone = with_neighbours(visible[0, one], tables.nearest)
-        assert torch.equal(with_neighbours(visible, tables.nearest)[1, one], alone)
+    kept = with_neighbours(visible, tables.nearest)
+    for index in range(3):
+        assert torch.equal(kept[1, index], with_neighbours(visible[0, index], tables.nearest))
 
 
 def test_a_flow_in_one_pixel_is_the_weighted_mean_of_the_corners() -> None:

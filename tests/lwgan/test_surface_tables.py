@@ -348,13 +348,13 @@ def test_the_mesh_of_smpl_itself(fixtures_folder: Path) -> None:
     torch.testing.assert_close(points[:, rows], expected["f2pts_rows"], atol=1e-5, rtol=0)
 
     # from here on with the reference's own face maps
-    theirs = Fragments(expected["fim"].int(), seen.barycentric)
-    condition = condition_map(theirs, tables.code)
+    stored = Fragments(expected["fim"].int(), seen.barycentric)
+    condition = condition_map(stored, tables.code)
     torch.testing.assert_close(condition, expected["cond"].float(), atol=1e-3, rtol=0)  # float16
     agree = seen.face[1] == expected["fim"][1]
     flow = flow_to(Fragments(seen.face[1], seen.barycentric[1]), points[0])
     torch.testing.assert_close(flow[agree], expected["T_0_to_1"][0][agree], atol=1e-3, rtol=0)
-    visible = visible_faces(theirs, tables.num_faces)
+    visible = visible_faces(stored, tables.num_faces)
     kept = with_neighbours(visible, tables.nearest)
     assert (kept == expected["only_vis_kept"]).float().mean() > 0.99  # ties among neighbours
     assert bool((keep_faces(points, kept)[~kept] == -2).all())
