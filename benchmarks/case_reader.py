@@ -1,20 +1,29 @@
-"""From a case of the tables to work that can be drawn: source frames, bodies in motion, frames to score."""
+"""From a case of the tables to work that can be drawn: who is shown, bodies in motion, frames to score."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.methods import Motion, Person
-from benchmarks.planning import PreparedClip, PreparedDataset, Settings, spread_evenly
+from benchmarks.methods import Dressed, Motion, Person
+from benchmarks.planning import (
+    PreparedClip,
+    PreparedDataset,
+    Settings,
+    has_true_pictures,
+    spread_evenly,
+)
+from benchmarks.tasks import KINDS
 from iper_toolkit.body import Body, BodyMismatch, BodyParams
 from iper_toolkit.camera import transfer_camera
+from iper_toolkit.cases import Case, Sources, TransferCase, ViewCase, check_sources
 from iper_toolkit.grounding import foot_height, stabilise_motion
-from iper_toolkit.protocols import ImitationCase
+from iper_toolkit.true_pictures import TruePictures, TruthTables
 
 Keep = Literal["some", "all", "none"]
 
@@ -24,16 +33,25 @@ KEPT_PICTURES = 8
 _BATCH = 32
 
 
+class Truth(Protocol):
+    """Where the pictures to compare with, and their masks, come from: a clip, or `TruePictures`."""
+
+    @property
+    def mask_source(self) -> str: ...
+    def frames(self, indices: Sequence[int], size: int) -> NDArray[np.uint8]: ...
+    def masks(self, indices: Sequence[int], size: int) -> NDArray[np.uint8]: ...
+
+
 @dataclass(frozen=True)
 class Task:
-    """One case, read and ready to be drawn."""
+    """One case of whatever kind, read and ready to be drawn."""
 
-    case: ImitationCase
-    clip: PreparedClip
-    driver: PreparedClip
-    person: Person
+    case: Case
+    subject: str  # who is drawn
+    people: tuple[Dressed, ...]  # who is shown; the first is drawn
     motion: Motion
-    frames: tuple[int, ...]  # the driver's frame number of each drawn picture
+    truth: Truth
+    frames: tuple[int, ...]  # the truth's number of each drawn picture
     scored: NDArray[np.bool_]  # which of them are scored
     kept: frozenset[int]  # positions whose pictures are kept
 
@@ -42,30 +60,41 @@ class CaseReader:
     """Reads the cases of one run. Errors of files and tables pass through; `BodyMismatch` ends a run."""
 
     def __init__(
-        self, dataset: PreparedDataset, settings: Settings, body: Body, keep: Keep
+        self,
+        dataset: PreparedDataset,
+        truths: TruthTables,
+        settings: Settings,
+        body: Body,
+        keep: Keep,
     ) -> None:
-        self._dataset, self._settings = dataset, settings
+        self._dataset, self._truths, self._settings = dataset, truths, settings
         self._body, self._keep = body, keep
-        self._opened: dict[str, PreparedClip] = {}  # the clips of the person at hand
+        self._opened: dict[str, PreparedClip] = {}  # the clips of the people at hand
 
-    def read_person(self, case: ImitationCase) -> Person:
+    def read_people(self, case: Case) -> tuple[Dressed, ...]:
+        """Whoever is shown in the case and in all others with its `person_key`."""
         self._opened = {}
-        clip = self._clip(case.clip)
-        sources = list(case.source_frames)
+        return tuple(
+            Dressed(self._read_person(case, sources), sources.parts) for sources in case.people
+        )
+
+    def _read_person(self, case: Case, sources: Sources) -> Person:
+        clip = self._clip(sources.clip)
+        frames = list(sources.frames)
         size = self._settings.size
-        case.clipped(clip.num_frames, 2**31 - 1)  # says so if a source frame is missing
-        if unfit := [frame for frame in sources if not clip.valid[frame]]:
+        check_sources(case.key, sources, clip.num_frames)
+        if unfit := [frame for frame in frames if not clip.valid[frame]]:
             raise ValueError(
-                f"source frames {unfit} of {case.clip} have no valid fit, so nobody can be learned from them; "
+                f"source frames {unfit} of {sources.clip} have no valid fit, so nobody can be learned from them; "
                 "mend the fit, or choose other source frames in the protocol."
             )
         return Person(
-            clip=case.clip,
-            frames=case.source_frames,
-            pictures=clip.frames(sources, size),
-            masks=clip.masks(sources, size),
-            params=clip.params(sources),
-            background=clip.background(size),
+            clip=sources.clip,
+            frames=sources.frames,
+            pictures=clip.frames(frames, size),
+            masks=clip.masks(frames, size),
+            params=clip.params(frames),
+            background=self._clip(case.scene).background(size),
         )
 
     def _clip(self, clip_id: str) -> PreparedClip:
@@ -85,60 +114,71 @@ class CaseReader:
             )
         return clip
 
-    def read_task(self, case: ImitationCase, person: Person) -> Task:
-        clip, driver = self._clip(case.clip), self._clip(case.driver)
+    def read_task(self, case: Case, people: tuple[Dressed, ...]) -> Task:
+        clip, driver = self._clip(case.people[0].clip), self._clip(case.driver)
         case = case.clipped(clip.num_frames, driver.num_frames)
-        frames = case.driver_frames
-        if not frames:
+        if not len(case.frames):
             raise ValueError(f"no frame is left to draw: {case.note}")
-        valid = driver.valid[frames.start : frames.stop]
-        scored = valid.copy() if case.kind == "self" else np.zeros(len(frames), bool)
+        has_truth = KINDS[case.kind].is_scored
+        truth, own, valid = self._read_motion(case, driver)
+        scored = valid.copy() if has_truth else np.zeros(len(valid), bool)
         if lost := int((~valid).sum()):
-            note = f"{lost} frames of {case.driver} have no valid fit and are not scored"
-            case = dataclasses.replace(case, note="; ".join(filter(None, [case.note, note])))
-        if case.kind == "self" and self._settings.targets == "unseen":
-            scored[[f - frames.start for f in case.source_frames if f in frames]] = False
-        if case.kind == "self" and not scored.any():
-            case = dataclasses.replace(
-                case, note="; ".join(filter(None, [case.note, "no frame is left to score"]))
+            case = _noted(
+                case, f"{lost} frames of {case.driver} have no valid fit and are not scored"
             )
-        wanted = np.flatnonzero(scored) if case.kind == "self" else np.arange(len(frames))
-        drawn = np.arange(len(frames))
+        if has_truth and self._settings.targets == "unseen":
+            scored &= ~_was_shown(case)
+        if has_truth and not scored.any():
+            case = _noted(case, "no frame is left to score")
+        wanted = np.flatnonzero(scored) if has_truth else np.arange(len(scored))
+        drawn = np.arange(len(scored))
         if 0 < self._settings.max_frames < len(wanted):
             drawn = np.array(spread_evenly(wanted.tolist(), self._settings.max_frames))
         num_kept = {"all": len(drawn), "none": 0, "some": KEPT_PICTURES}[self._keep]
-        kept = spread_evenly(drawn.tolist(), num_kept)
-        own = driver.params(list(frames))
-        bodies = self._motion_bodies(case, person.params, own)
+        bodies = self._motion_bodies(case, people[0].person.params, own)
         motion = Motion(
             case=case.key,
             kind=case.kind,
             params=bodies[drawn.tolist()],
             driver=own[drawn.tolist()],
             positions=tuple(drawn.tolist()),
-            case_length=len(frames),
+            case_length=len(scored),
         )
         return Task(
             case=case,
-            clip=clip,
-            driver=driver,
-            person=person,
+            subject=clip.subject,
+            people=people,
             motion=motion,
-            frames=tuple((drawn + frames.start).tolist()),
+            truth=truth,
+            frames=tuple(case.frames[position] for position in drawn.tolist()),
             scored=scored[drawn],
-            kept=frozenset(kept),
+            kept=frozenset(spread_evenly(drawn.tolist(), num_kept)),
         )
 
-    def _motion_bodies(
-        self, case: ImitationCase, source: BodyParams, own: BodyParams
-    ) -> BodyParams:
+    def _read_motion(
+        self, case: Case, driver: PreparedClip
+    ) -> tuple[Truth, BodyParams, NDArray[np.bool_]]:
+        """The truth of a case, and the fits of what it shows, with which of them are valid."""
+        truth: PreparedClip | TruePictures = driver
+        if has_true_pictures(case):
+            assert isinstance(case, TransferCase | ViewCase)  # no other kind has them
+            truth = self._truths.pictures_of(case, driver.crop)
+        if case.kind == "instant":
+            assert isinstance(truth, TruePictures)
+            fits = truth.params(case.frames, self._body)
+            return truth, fits, np.ones(len(case.frames), bool)
+        frames = list(case.frames)
+        return truth, driver.params(frames), driver.valid[frames]
+
+    def _motion_bodies(self, case: Case, source: BodyParams, own: BodyParams) -> BodyParams:
         """The bodies to draw: the driver's `own` poses with the person's shape.
 
-        Self-imitation takes the driver's camera ("copy"), because the truth is seen with it. Cross-imitation
-        stands the person where their source picture has them and keeps the feet on the ground ("smooth").
+        Where there is a truth they have the driver's camera ("copy"), because the truth is seen with it.
+        Cross-imitation stands the person where their source picture has them and keeps the feet on the ground
+        ("smooth").
         """
         camera = own.camera
-        if case.kind == "cross":
+        if not KINDS[case.kind].is_scored:
             feet = self._feet(own)
             steady = stabilise_motion(own.to_array(), feet)[:, :3]
             camera = transfer_camera(source.camera[0], steady, steady[0], "smooth")
@@ -160,3 +200,18 @@ class CaseReader:
             for first in range(0, len(params), _BATCH)
         ]
         return torch.cat(parts).float()
+
+
+def _was_shown(case: Case) -> NDArray[np.bool_]:
+    """(N,) which pictures of a case show a moment that a source shows too, from the same side."""
+    shown = {frame for one in case.people if one.clip == case.driver for frame in one.frames}
+    if isinstance(case, ViewCase) and case.kind == "instant":
+        shown = (
+            {0} if case.instant in shown else set()
+        )  # at angle 0 the instant is the frame itself
+    return np.array([frame in shown for frame in case.frames], bool)
+
+
+def _noted(case: Case, note: str) -> Case:
+    whole = "; ".join(filter(None, [case.note, note]))
+    return dataclasses.replace(case, note=whole)  # type: ignore[type-var]

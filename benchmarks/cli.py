@@ -21,6 +21,7 @@ from iper_toolkit import __version__
 
 if TYPE_CHECKING:
     from benchmarks.runner import Outcome
+    from iper_toolkit.cases import Case
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
 
@@ -33,7 +34,7 @@ def _shared_run_options(command: Callable[..., None]) -> Callable[..., None]:
             type=click.Choice(["imitation", "transfer", "view", "all"]),
             default="imitation",
             show_default=True,
-            help="What is drawn. This version runs imitation.",
+            help="What is drawn; all: the three in one folder, with one report.",
         ),
         click.option(
             "--root",
@@ -55,9 +56,14 @@ def _shared_run_options(command: Callable[..., None]) -> Callable[..., None]:
         ),
         click.option(
             "--kind",
-            type=click.Choice(["self", "cross", "all"]),
+            type=click.Choice(
+                ["self", "cross", "own", "other", "turn", "instant", "scored", "all"]
+            ),
             default=None,
-            help="self: in one's own motion; cross: in another's. Default: self, while every metric needs a true frame.",
+            help="Imitation: self (in one's own motion), cross (in another's). Transfer: own (another outfit of one's "
+            "own), other (somebody else's). View: turn (frames of a turn), instant (one moment from all sides). "
+            "other and instant need true pictures, which synthetic sets have. scored: whatever has a truth. Default: "
+            "self for imitation, else scored.",
         ),
         click.option(
             "--size",
@@ -71,14 +77,14 @@ def _shared_run_options(command: Callable[..., None]) -> Callable[..., None]:
             type=click.IntRange(1),
             default=1,
             show_default=True,
-            help="Source frames a method is given; the protocol lists which.",
+            help="Source frames a method is given of a clip; the protocol lists which.",
         ),
         click.option(
             "--targets",
             type=click.Choice(["unseen", "official"]),
             default="unseen",
             show_default=True,
-            help="unseen: source frames are not scored. official: they are, as published numbers have it.",
+            help="unseen: source frames are not scored. official: they are, as the official package does.",
         ),
         click.option(
             "--max-frames",
@@ -168,6 +174,7 @@ def run(methods: tuple[str, ...], device: str, seed: int, **shared: Any) -> None
 
     \b
     lwgan-bench run --task imitation --root data/
+    lwgan-bench run --task all --root data/ --workers 4
     lwgan-bench run --root data/ --method warp --method ours=my_method.py:Ours --workers 4
     lwgan-bench run --root data/ --max-frames 20 --subjects 001,004 --out runs/quick
     lwgan-bench run --root /shared/iPER --protocol iper-v1 --size 512 --shard 3/16
@@ -227,23 +234,19 @@ def _run(
     retry_failed: bool,
     as_json: bool,
 ) -> None:
-    if task != "imitation":
-        raise click.ClickException(
-            f"This version runs --task imitation only, not {task!r}. The tables of the other tasks can be read: "
-            "iper_toolkit.protocols.load_protocol('iper-v1').transfer_cases() and .view_cases()."
-        )
     from benchmarks import leaderboard as boards
     from benchmarks.methods import BUILT_IN
     from benchmarks.metrics import METRICS
-    from benchmarks.planning import Settings, default_kind
+    from benchmarks.planning import Settings
     from benchmarks.record import read_run
     from benchmarks.results import read_rows
+    from benchmarks.tasks import default_kind
     from benchmarks.words import count
     from benchmarks.workers import RunDescription, run_described
     from iper_toolkit.cli import parse_shard
 
     settings = Settings(
-        kind=kind or "self",  # type: ignore[arg-type]
+        kind=kind or "all",
         size=size,
         num_sources=num_sources,
         targets=targets,  # type: ignore[arg-type]
@@ -251,9 +254,10 @@ def _run(
         metrics=metrics or tuple(METRICS),
         subjects=tuple(filter(None, (name.strip() for name in subjects.split(",")))),
         seed=seed,
+        task=task,  # type: ignore[arg-type]
     )
     if kind is None:
-        chosen_kind, why = default_kind(settings.metrics)
+        chosen_kind, why = default_kind(settings.metrics, task)
         settings = replace(settings, kind=chosen_kind)
         click.echo(why, err=True)
     description = RunDescription(
@@ -457,7 +461,10 @@ def list_command(what: str, root: Path, protocol: str, as_json: bool) -> None:
 
 
 def _cases(root: Path, protocol: str) -> dict[str, str]:
+    from benchmarks.planning import list_cases
+    from benchmarks.tasks import KINDS
     from iper_toolkit.protocols import load_protocol, protocol_of
+    from iper_toolkit.true_pictures import TruthTables
 
     if protocol:
         tables = load_protocol(protocol)
@@ -466,10 +473,26 @@ def _cases(root: Path, protocol: str) -> dict[str, str]:
 
         tables = protocol_of(root, Dataset.open(root).name)
     return {
-        case.key: f"{len(case.driver_frames)} pictures of {case.clip}: frames {case.driver_first} to "
-        f"{case.driver_last} of {case.driver}, from source frames {', '.join(map(str, case.source_frames))}"
-        for case in tables.imitation_cases("all")
+        case.key: _case_in_words(case)
+        for case in list_cases(tables, TruthTables.read(root), tuple(KINDS))
     }
+
+
+def _case_in_words(case: Case) -> str:
+    from benchmarks.words import listed
+
+    first, last = min(case.frames), max(case.frames)
+    drawn = f"frames {first} to {last} of {case.driver}"
+    if case.kind == "instant":
+        drawn = f"one instant of {case.driver}, turned by {first} to {last} degrees"
+    shown = listed(
+        [
+            f"source frames {', '.join(map(str, one.frames))} of {one.clip}"
+            + (f" ({listed(one.parts)})" if len(case.people) > 1 else "")
+            for one in case.people
+        ]
+    )
+    return f"{len(case.frames)} pictures: {drawn}, from {shown}"
 
 
 # ------------------------------------------------------------------------------------------- helping

@@ -17,6 +17,7 @@ from benchmarks.leaderboard import Column
 from benchmarks.page import Gallery, Picture, PictureRow, no_picture, picture
 from benchmarks.planning import spread_evenly
 from benchmarks.record import read_json
+from benchmarks.tasks import KINDS, Kind
 from iper_toolkit.images import read_image
 
 # Together these keep the page at a few megabytes; other people are left out evenly, by name.
@@ -34,13 +35,18 @@ class Case:
     records: dict[str, dict[str, Any]]  # method -> its record
 
     @property
-    def source_frames(self) -> list[int]:
-        return list(self._longest["source_frames"])
+    def kind(self) -> Kind:
+        return KINDS[self._longest["kind"]]
 
     @property
-    def kept(self) -> list[int]:
-        """Positions within the case whose pictures lie in the folder."""
-        return list(self._longest["kept"])
+    def sources(self) -> list[dict[str, Any]]:
+        """Of each person who was shown: `clip`, `frames`, and the `folder` below the case's source pictures."""
+        return list(self._longest["sources"])
+
+    @cached_property
+    def kept(self) -> dict[int, int]:
+        """Position within the case -> number of the frame, of pictures that lie in the folder."""
+        return {int(position): frame for position, frame in self._longest["kept"].items()}
 
     def error_of(self, method: str) -> str:
         return str(self.records.get(method, {}).get("error", ""))
@@ -54,11 +60,6 @@ class Case:
     def _longest(self) -> dict[str, Any]:
         """The record of the method that drew most: one that failed may have stopped half-way."""
         return max(self.records.values(), key=lambda record: record["num_drawn"])
-
-    @property
-    def driver_first(self) -> int:
-        """The frame number of position 0: pictures are numbered within the case, scores by frame."""
-        return int(self._longest["driver_first"])
 
 
 def read_cases(run_folder: Path, methods: Iterable[str]) -> dict[str, Case]:
@@ -77,6 +78,7 @@ def people_galleries(
     cases: dict[str, Case],
     column: Column,
     methods: Sequence[str],
+    kind: Kind,
 ) -> tuple[list[Gallery], int]:
     """A gallery for each person, and how many people have pictures at all.
 
@@ -86,13 +88,15 @@ def people_galleries(
         cases: what `read_cases` gave.
         column: the metric of `scores`.
         methods: columns of the gallery; the first one decides which frames are shown.
+        kind: of the board's cases.
     """
     with_pictures = _scores_with_pictures(scores, cases)
     leading = with_pictures[
         (with_pictures["method"] == methods[0]) & (with_pictures["status"] == "ok")
     ]
     people = sorted(leading["subject"].unique())
-    shown = spread_evenly(people, _MOST_PICTURES // (_FRAMES_A_PERSON * (2 + len(methods))))
+    columns = (*kind.sources, kind.truth, *methods)
+    shown = spread_evenly(people, _MOST_PICTURES // (_FRAMES_A_PERSON * len(columns)))
     galleries = []
     for subject in shown:
         own = leading[leading["subject"] == subject]
@@ -103,16 +107,14 @@ def people_galleries(
         rows = [
             PictureRow(
                 label=label,
-                place=f"frame {pick.frame} of {pick.driver}",
+                place=kind.place.format(frame=pick.frame, driver=pick.driver, case=pick.case),
                 pictures=_pictures_of(
                     run_folder, cases[pick.case], pick.position, with_pictures, column, methods
                 ),
             )
             for label, pick in picks
         ]
-        galleries.append(
-            Gallery(f"Person {subject}", ("Source", "True frame", *methods), tuple(rows))
-        )
+        galleries.append(Gallery(f"Person {subject}", columns, tuple(rows)))
     return galleries, len(people)
 
 
@@ -124,22 +126,27 @@ def driven_galleries(
     shown = spread_evenly(with_pictures, _MOST_PICTURES // (_FRAMES_A_PERSON * (2 + len(methods))))
     galleries = []
     for case in shown:
+        columns = (*case.kind.sources, case.kind.truth, *methods)
         rows = [
             PictureRow(
                 label=f"Picture {position}",
                 place="",
                 pictures=_pictures_of(run_folder, case, position, None, None, methods),
             )
-            for position in spread_evenly(case.kept, _FRAMES_A_PERSON)
+            for position in spread_evenly(list(case.kept), _FRAMES_A_PERSON)
         ]
-        galleries.append(Gallery(case.key, ("Source", "Driver", *methods), tuple(rows)))
+        galleries.append(Gallery(case.key, columns, tuple(rows)))
     return galleries, len(with_pictures)
 
 
 def curves(
-    scores: pd.DataFrame, column: Column, methods: Sequence[str], colors: dict[str, int]
+    scores: pd.DataFrame,
+    column: Column,
+    methods: Sequence[str],
+    colors: dict[str, int],
+    numbers: str = "frames",
 ) -> list[Curve]:
-    """Scores along the frames of at most `MOST_CURVES` cases: the first, the middle and the last by name."""
+    """Scores along the frames (what their `numbers` are) of at most `MOST_CURVES` cases: the first, the middle and the last by name."""
     drawn = []
     for key in spread_evenly(sorted(scores["case"].unique()), MOST_CURVES):
         own = scores[scores["case"] == key].sort_values("frame")
@@ -154,7 +161,9 @@ def curves(
             if not (part := own[(own["method"] == method) & (own["status"] != "failed")]).empty
         ]
         if series:
-            subtitle = f"{column.title} along frames {own['frame'].min()} to {own['frame'].max()}"
+            subtitle = (
+                f"{column.title} along {numbers} {own['frame'].min()} to {own['frame'].max()}"
+            )
             drawn.append(curve(str(key), subtitle, series))
     return drawn
 
@@ -166,8 +175,8 @@ def _scores_with_pictures(scores: pd.DataFrame, cases: dict[str, Case]) -> pd.Da
         case = cases.get(str(key))
         if case is None or not case.is_drawn:
             continue
-        positions = own["frame"] - case.driver_first
-        parts.append(own.assign(position=positions)[positions.isin(case.kept)])
+        positions = own["frame"].map({frame: position for position, frame in case.kept.items()})
+        parts.append(own.assign(position=positions)[positions.notna()].astype({"position": int}))
     return pd.concat(parts) if parts else scores.iloc[:0].assign(position=0)
 
 
@@ -189,18 +198,12 @@ def _pictures_of(
     column: Column | None,
     methods: Sequence[str],
 ) -> tuple[Picture, ...]:
-    source = case.source_frames[0]
-    others = len(case.source_frames) - 1
-    wanted = "True frame" if scores is not None else "Driver"
+    truth = case.kind.truth
     found = [
-        _picture(
-            run_folder / "pictures" / "source" / case.key / f"{source:05d}.png",
-            f"Source of {case.key}, frame {source}",
-            f"frame {source}" + (f" and {others} more" if others else ""),
-        ),
+        *(_source_picture(run_folder, case, sources) for sources in case.sources),
         _picture(
             run_folder / "pictures" / "target" / case.key / f"{position:05d}.png",
-            f"{wanted} of {case.key}, picture {position}",
+            f"{truth} of {case.key}, picture {position}",
             "",
         ),
     ]
@@ -220,6 +223,19 @@ def _pictures_of(
             )
         )
     return tuple(found)
+
+
+def _source_picture(run_folder: Path, case: Case, sources: dict[str, Any]) -> Picture:
+    """The first source picture of one person."""
+    first, *others = sources["frames"]
+    caption = f"frame {first}" + (f" and {len(others)} more" if others else "")
+    if len(case.sources) > 1:
+        caption = f"{sources['clip']}, {caption}"
+    return _picture(
+        run_folder / "pictures" / "source" / case.key / sources["folder"] / f"{first:05d}.png",
+        f"Source of {case.key}, {caption}",
+        caption,
+    )
 
 
 def _score_text(

@@ -1,8 +1,9 @@
-"""What can be benchmarked: anything with the four parts of `Method`.
+"""What can be benchmarked: anything with the parts of `Method`.
 
 A method is set up once, learns a person from the source frames, and draws that person in a motion.
-It never sees a target frame. Pictures that were made elsewhere enter as `PictureFolder`; a class of
-anybody's as ``module:Class`` or ``file.py:Class``.
+It never sees a target frame. One that also transfers appearance has a fourth call, `dress` (`Dresser`).
+Pictures that were made elsewhere enter as `PictureFolder`; a class of anybody's as ``module:Class`` or
+``file.py:Class``.
 """
 
 import hashlib
@@ -11,7 +12,7 @@ import importlib.util
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -56,10 +57,11 @@ class Setup:
 
 @dataclass(frozen=True)
 class Person:
-    """What a method may see of a person: the source frames, and the scene behind them.
+    """What a method may see of a person: the source frames, and the scene to draw them in.
 
-    The background is the clip's plate: the scene without the person, as `iper prepare` found it.
-    Every method gets the same one.
+    The background is a clip's plate: the scene without the person, as `iper prepare` found it. It is the
+    person's own clip's, but where clothes are transferred that of the clip whose motion is drawn. Every method
+    gets the same one.
     """
 
     clip: str
@@ -91,15 +93,32 @@ class Person:
 
 
 @dataclass(frozen=True)
+class Dressed:
+    """A person, and what of the drawn body takes their appearance.
+
+    `parts` are words of `iper_toolkit.body.parts.PART_IDS`, anatomical sides. What nobody gives is the first
+    person's.
+    """
+
+    person: Person
+    parts: tuple[str, ...]
+
+    def copy(self) -> "Dressed":
+        """The same in memory of its own."""
+        return Dressed(self.person.copy(), self.parts)
+
+
+@dataclass(frozen=True)
 class Motion:
     """The bodies to draw, in order.
 
     `params` have the person's shape and the camera of the protocol's strategy; a method draws these.
-    `driver` holds the driving person's own fits, for methods that retarget in their own way.
+    `driver` holds the driving person's own fits, for methods that retarget in their own way. Of a turned instant
+    they are one pose from several sides.
     """
 
     case: str  # key of the case
-    kind: str  # "self" or "cross"
+    kind: str  # one of `benchmarks.tasks.KINDS`: "self", "cross", ...
     params: BodyParams  # (N)
     driver: BodyParams  # (N)
     positions: tuple[int, ...]  # number of each picture within the case
@@ -157,6 +176,18 @@ class Method(Protocol):
         ...
 
 
+@runtime_checkable
+class Dresser(Method, Protocol):
+    """A method that also transfers appearance: what it takes to run ``--task transfer``."""
+
+    def dress(self, wearers: Sequence[Dressed]) -> None:
+        """Called in place of `personalize`; the motions that follow are of the first person, dressed by the others.
+
+        The first person's shape is drawn, in the scene of their `background`. All of it is the method's own copy.
+        """
+        ...
+
+
 class Copy:
     """Shows the first source frame, whatever the motion: what a method must beat."""
 
@@ -169,6 +200,9 @@ class Copy:
 
     def personalize(self, person: Person) -> None:
         self._picture = person.pictures[0]
+
+    def dress(self, wearers: Sequence[Dressed]) -> None:
+        self._picture = wearers[-1].person.pictures[0]  # the clothes are most of what is seen
 
     def draw(self, motion: Motion) -> Iterator[NDArray[np.uint8]]:
         for _ in range(len(motion)):
@@ -196,6 +230,9 @@ class PictureFolder:
         pass
 
     def personalize(self, person: Person) -> None:
+        pass
+
+    def dress(self, wearers: Sequence[Dressed]) -> None:
         pass
 
     def draw(self, motion: Motion) -> Iterator[NDArray[np.uint8]]:
@@ -261,6 +298,16 @@ def load_method(spec: str) -> Method:
     if renamed:
         method.name = renamed
     check_identity(method)
+    return method
+
+
+def as_dresser(method: Method) -> Dresser:
+    """The method, if it can transfer appearance; raises ValueError otherwise."""
+    if not isinstance(method, Dresser):
+        raise ValueError(
+            f"method {method.name} cannot transfer appearance: it has no `dress` (benchmarks.methods.Dresser). Run it "
+            "with --task imitation or --task view, or leave it out."
+        )
     return method
 
 

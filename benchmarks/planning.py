@@ -1,17 +1,21 @@
 """What a run is about: its settings, and which cases of a protocol it does."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.metrics import METRICS
+from benchmarks.tasks import KINDS, TaskName, kinds_of
 from iper_toolkit.body import BodyParams
+from iper_toolkit.cases import Case
+from iper_toolkit.crop import SquareCrop
 from iper_toolkit.prepare import shard_of
-from iper_toolkit.protocols import ImitationCase, Kind
 from iper_toolkit.protocols import Protocol as CaseTables
+from iper_toolkit.true_pictures import TruthTables
 
 Targets = Literal["unseen", "official"]
 _T = TypeVar("_T")
@@ -32,6 +36,8 @@ class PreparedClip(Protocol):
     def mask_source(self) -> str: ...
     @property
     def valid(self) -> NDArray[np.bool_]: ...
+    @property
+    def crop(self) -> SquareCrop: ...
     def frames(self, indices: Sequence[int], size: int) -> NDArray[np.uint8]: ...
     def masks(self, indices: Sequence[int], size: int) -> NDArray[np.uint8]: ...
     def params(self, indices: Sequence[int] | None = None) -> BodyParams: ...
@@ -60,7 +66,7 @@ class PreparedDataset(Protocol):
 class Settings:
     """Everything that decides a score, the method aside. A run's folder holds one of these."""
 
-    kind: Kind = "self"  # in one's own motion, in another's, or "all"
+    kind: str = "self"  # one of `tasks.KINDS`, or a word for several
     size: int = 256  # side of the pictures, pixels
     num_sources: int = 1  # source frames that a method is given
     targets: Targets = "unseen"  # whether source frames are scored: "official" scores them
@@ -68,9 +74,10 @@ class Settings:
     metrics: tuple[str, ...] = tuple(METRICS)
     subjects: tuple[str, ...] = ()  # () is everybody
     seed: int = 0
-    task: Literal["imitation"] = "imitation"
+    task: TaskName | Literal["all"] = "imitation"
 
     def __post_init__(self) -> None:
+        kinds_of(self.task, self.kind)  # says so if the task has no such kind
         unknown = [name for name in self.metrics if name not in METRICS]
         if unknown or not self.metrics:
             raise ValueError(f"Unknown metrics {unknown}. Choose of: {', '.join(METRICS)}.")
@@ -80,16 +87,21 @@ class Settings:
                 f"take 16 to {MAX_SIZE}, at least 0 and at least 1."
             )
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of case that are run."""
+        return kinds_of(self.task, self.kind)
+
 
 @dataclass(frozen=True)
 class Plan:
     """The cases to do, those of one person together, and the cases whose clips are not there."""
 
-    groups: tuple[tuple[ImitationCase, ...], ...]
+    groups: tuple[tuple[Case, ...], ...]
     missing: dict[str, str]  # case key -> why
 
     @property
-    def cases(self) -> tuple[ImitationCase, ...]:
+    def cases(self) -> tuple[Case, ...]:
         return tuple(case for group in self.groups for case in group)
 
 
@@ -103,20 +115,30 @@ def spread_evenly(things: Sequence[_T], most: int) -> list[_T]:
     return [things[round(k * step)] for k in range(most)]
 
 
-def default_kind(metrics: Sequence[str]) -> tuple[Kind, str]:
-    """What is run when nobody says, and the sentence that tells so."""
-    if all(METRICS[name].kind == "paired" for name in metrics):
-        return "self", (
-            "Self-imitation only: every chosen metric compares with a true frame, and a person driven by "
-            "another has none. `--kind all` draws cross-imitation too."
-        )
-    return "all", "Self- and cross-imitation."
+def list_cases(
+    protocol: CaseTables, truths: TruthTables, kinds: Sequence[str], num_sources: int = 1
+) -> list[Case]:
+    """The cases of some kinds: of the protocol's tables, and of the true pictures beside the clips.
+
+    Raises:
+        ValueError: the protocol has no such list of sources.
+    """
+    made: dict[str, Callable[[], Sequence[Case]]] = {
+        "self": partial(protocol.imitation_cases, "self", num_sources),
+        "cross": partial(protocol.imitation_cases, "cross", num_sources),
+        "own": partial(protocol.transfer_cases, num_sources),
+        "other": partial(truths.transfer_cases, protocol, num_sources),
+        "turn": partial(protocol.view_cases, num_sources),
+        "instant": partial(truths.view_cases, protocol, num_sources),
+    }
+    return [case for kind in kinds for case in made[kind]()]
 
 
 def plan_cases(
     dataset: PreparedDataset,
     protocol: CaseTables,
     settings: Settings,
+    truths: TruthTables,
     shard: tuple[int, int] = (0, 1),
 ) -> Plan:
     """The cases of one shard. A person's cases stay together, and adding cases moves none.
@@ -129,15 +151,16 @@ def plan_cases(
         raise ValueError(
             f"Shard {index}/{count} does not exist; shards are 0/{count} .. {count - 1}/{count}."
         )
-    cases = protocol.imitation_cases(settings.kind, settings.num_sources)
+    cases = list_cases(protocol, truths, settings.kinds, settings.num_sources)
     known = set(dataset.clip_ids)
     failures = dataset.failures
-    groups: dict[str, list[ImitationCase]] = {}
+    groups: dict[str, list[Case]] = {}
     missing: dict[str, str] = {}
     subjects: set[str] = set()
     for case in cases:
-        lost = [clip for clip in (case.clip, case.driver) if clip not in known]
-        subject = case.clip.split("/")[0] if case.clip in lost else dataset.clip(case.clip).subject
+        clip = case.people[0].clip
+        lost = [name for name in clips_of(case) if name not in known]
+        subject = clip.split("/")[0] if clip in lost else dataset.clip(clip).subject
         subjects.add(subject)
         if settings.subjects and subject not in settings.subjects:
             continue
@@ -154,7 +177,19 @@ def plan_cases(
         some = ", ".join(sorted(known)[:5])
         raise ValueError(
             f"No case of protocol {protocol.id!r} can be run: the dataset has {len(known)} prepared clips "
-            f"({some}), the protocol {len(cases)} cases of this kind. Wrong --protocol, --root, --kind or --subjects?"
+            f"({some}), the protocol {len(cases)} cases of this kind ({', '.join(settings.kinds)}). Wrong --protocol, "
+            "--root, --task, --kind or --subjects?"
         )
     mine = {key: tuple(group) for key, group in groups.items() if shard_of(key, count) == index}
     return Plan(tuple(mine.values()), missing)
+
+
+def clips_of(case: Case) -> tuple[str, ...]:
+    """Every clip that a case reads, each once; the person's comes first."""
+    shown = [one.clip for one in case.people]
+    return tuple(dict.fromkeys([*shown, case.driver, case.scene]))
+
+
+def has_true_pictures(case: Case) -> bool:
+    """Whether the truth lies beside the clips, not in one."""
+    return KINDS[case.kind].has_true_pictures

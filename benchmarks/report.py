@@ -24,17 +24,14 @@ from benchmarks.page import (
     SpeedRow,
     render,
 )
+from benchmarks.record import read_run
 from benchmarks.results import COMPARABLE, read_rows, rows_file, to_frame
-from benchmarks.runner import read_run
 from benchmarks.score_tables import outcome, score_groups
+from benchmarks.tasks import KINDS
 from benchmarks.words import NONE, count, listed, megabytes, number, seconds, sentence_count
 from iper_toolkit.atomic import write_atomically
 from iper_toolkit.protocols import shipped_protocols
 
-_KINDS = {
-    "self": "Self-imitation: each person re-made in their own motion",
-    "cross": "Cross-imitation: each person driven by somebody else",
-}
 _MASKS = {
     "set": "the dataset's own masks",
     "file": "masks beside each clip",
@@ -68,7 +65,11 @@ def _page(run_folder: Path) -> Page:
         for k, board in enumerate(boards, 1)
     ]
     scored = set(rows["case"].unique())
-    driven = [case for key, case in cases.items() if key not in scored and case.is_drawn]
+    driven = [
+        case
+        for key, case in cases.items()
+        if not case.kind.is_scored and key not in scored and case.is_drawn
+    ]
     if driven:
         order = [entry.method for entry in boards[0].entries] if boards else []
         order += [name for name in methods if name not in order]
@@ -130,7 +131,7 @@ def _title(run: dict[str, Any], boards: Sequence[leaderboard.Board]) -> str:
 
 def _lede(board: leaderboard.Board, rows: pd.DataFrame) -> str:
     facts = board.facts
-    does = {"self": "in their own motion", "cross": "in the motion of others"}[facts["kind"]]
+    does = KINDS[facts["kind"]].does
     drawn = "synthetic " if facts["synthetic"] else ""
     people = count(board.num_subjects, f"{drawn}person", f"{drawn}people")
     frames = max(entry.num_frames for entry in board.entries)
@@ -253,7 +254,10 @@ def _board(
         & (rows["mask_source"] == decisive.mask_source)
     ]
     methods = [entry.method for entry in board.entries]
-    galleries, num_people = gallery.people_galleries(run_folder, scores, cases, decisive, methods)
+    kind = KINDS[board.facts["kind"]]
+    galleries, num_people = gallery.people_galleries(
+        run_folder, scores, cases, decisive, methods, kind
+    )
     note = (
         f"Of each person the best, the median and the worst picture of {methods[0]} by {decisive.title}, out of "
         "those that the run kept; every method's score stands below its picture. Press a picture to enlarge "
@@ -268,7 +272,7 @@ def _board(
         which = "the first, the middle and the last case by name"
     return Board(
         anchor=anchor,
-        title=_KINDS[board.facts["kind"]],
+        title=kind.title,
         lede=outcome(board),
         groups=score_groups(board, colors),
         gallery_note=note,
@@ -277,7 +281,7 @@ def _board(
             f"{decisive.title} along the scored frames of {which}. "
             "Gaps are frames without a finite score."
         ),
-        curves=tuple(gallery.curves(scores, decisive, methods, colors)),
+        curves=tuple(gallery.curves(scores, decisive, methods, colors, kind.numbers)),
     )
 
 
@@ -288,7 +292,7 @@ def _driven_board(run_folder: Path, cases: Sequence[gallery.Case], methods: Sequ
         note += f" Shown are {len(galleries)} of {num_cases} cases, spread evenly by name."
     return Board(
         anchor="driven",
-        title=_KINDS["cross"],
+        title=KINDS["cross"].title,
         lede="No true frame exists for a person in somebody else's motion, so there are pictures and no paired scores.",
         groups=(),
         gallery_note=note if galleries else "The run kept no pictures of these cases.",

@@ -16,8 +16,10 @@ from benchmarks.methods import load_method
 from benchmarks.planning import Settings
 from benchmarks.runner import Outcome, Run, run_all
 from iper_toolkit.body import load_body
+from iper_toolkit.cases import Case
 from iper_toolkit.clip import Dataset
-from iper_toolkit.protocols import ImitationCase, load_protocol, protocol_of
+from iper_toolkit.protocols import load_protocol, protocol_of
+from iper_toolkit.true_pictures import TruthTables
 
 Tell = Callable[[int, int, list[Outcome]], None]
 
@@ -64,6 +66,7 @@ class RunDescription:
             self.out,
             body=load_body(self.body),
             device=self.device,
+            truths=TruthTables.read(self.root),
             keep=self.keep,
             threads=self.threads,
             retry_failed=self.retry_failed,
@@ -86,7 +89,7 @@ def _start(description: RunDescription) -> None:
     _of_this_process = description.build()
 
 
-def _do(group: tuple[ImitationCase, ...]) -> list[Outcome]:
+def _do(group: tuple[Case, ...]) -> list[Outcome]:
     assert _of_this_process is not None  # `_start` ran first
     return _of_this_process.do(group)
 

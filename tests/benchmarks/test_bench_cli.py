@@ -112,13 +112,6 @@ def test_leaderboard_of_two_runs_into_a_file(call: Any) -> None:
     assert "74.53" in call("leaderboard", "one", "--published", "all").stdout
 
 
-def test_other_tasks_say_what_there_is(call: Any) -> None:
-    done = call("run", "--task", "transfer")
-    assert done.exit_code == 1
-    assert "runs --task imitation only" in done.output
-    assert "transfer_cases" in done.output
-
-
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -135,6 +128,8 @@ def test_other_tasks_say_what_there_is(call: Any) -> None:
         (["run", "--num-sources", "5", *QUICK], "lists no 5 sources"),
         (["run", "--protocol", "nothing", *QUICK], "No protocol 'nothing'"),
         (["leaderboard", "data"], "not finished"),
+        (["run", "--task", "transfer", *QUICK], "0 cases of this kind (own, other)"),
+        (["run", "--task", "view", "--kind", "self"], "Task view has no kind 'self'"),
     ],
 )
 def test_mistakes_are_answered_in_a_sentence(call: Any, arguments: list[str], said: str) -> None:

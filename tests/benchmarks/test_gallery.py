@@ -9,15 +9,20 @@ from benchmarks.planning import spread_evenly
 
 
 def case(num_drawn: int, kept: list[int], sources: list[int], status: str = "ok") -> Case:
-    record = {"num_drawn": num_drawn, "kept": kept, "source_frames": sources, "status": status}
+    record = {"num_drawn": num_drawn, "status": status, **pictures(kept, sources)}
     return Case("self/1", {"warp": record})
 
 
+def pictures(kept: list[int], sources: list[int]) -> dict[str, object]:
+    shown = [{"clip": "1", "frames": sources, "folder": ""}]
+    return {"kind": "self", "kept": {str(k): k + 5 for k in kept}, "sources": shown}
+
+
 def test_a_method_that_stopped_half_way_does_not_say_how_long_a_case_is() -> None:
-    short = {"num_drawn": 3, "kept": [0, 2], "source_frames": [3], "status": "failed", "error": "x"}
-    whole = {"num_drawn": 10, "kept": [0, 9], "source_frames": [3], "status": "ok", "error": ""}
+    short = {"num_drawn": 3, "status": "failed", "error": "x", **pictures([0, 2], [3])}
+    whole = {"num_drawn": 10, "status": "ok", "error": "", **pictures([0, 9], [3])}
     both = Case("self/1", {"a": short, "b": whole})
-    assert both.kept == [0, 9]
+    assert both.kept == {0: 5, 9: 14}
     assert both.is_drawn
     assert both.error_of("a") == "x"
     assert not Case("self/1", {"a": short}).is_drawn

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from benchmarks.methods import Copy, Motion, Person, PictureFolder, Setup
 from benchmarks.metrics import METRICS, score_frames
-from benchmarks.planning import Settings, default_kind
+from benchmarks.planning import Settings
 from benchmarks.record import read_run
 from benchmarks.results import read_rows
 from benchmarks.runner import Run, run_all
+from benchmarks.tasks import default_kind
 from iper_toolkit.body import Body, BodyMismatch
 from iper_toolkit.images import read_image, write_image
 from iper_toolkit.protocols import Protocol
