@@ -28,7 +28,9 @@ GAUSSIAN /= GAUSSIAN.sum()
 SLOPE = np.array([[-0.5, 0.0, 0.5], [-1.0, 0.0, 1.0], [-0.5, 0.0, 0.5]])
 # Neighbours (row, column) counter-clockwise from the right: the directions of orientation bins.
 DIRECTIONS = ((0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1), (1, 0), (1, 1))
+_SAME_PIXEL = 1e-6  # squared distance of a pixel to itself, so that it outweighs all others
 _TILE = 64  # pixels a side of the squares in which nearest edge pixels are looked for
+_MOST_PAIRS = 1 << 24  # distances held at once: 64 MiB
 
 
 def erode(masks: Tensor, kernel: int, *, certain: float = 1.0) -> Tensor:
@@ -43,7 +45,7 @@ def erode(masks: Tensor, kernel: int, *, certain: float = 1.0) -> Tensor:
     Returns:
         (..., H, W) bool.
     """
-    unset = (_planes(masks) < certain).float()
+    unset = _planes(masks) < certain
     return ~_any_in_box(unset, _odd(kernel)).reshape(masks.shape)
 
 
@@ -83,8 +85,8 @@ class Gradient:
     def orientation(self) -> Tensor:
         """Degrees in steps of 45 from 0 to 360, NaN where both slopes are 0.
 
-        Deviation: none, but note the reference doubles the angle (360/pi), so a bin is 22.5 degrees
-        of the slope. Released checkpoints saw pictures that were made so.
+        The reference doubles the angle (360/pi), so a step is 22.5 degrees of the slope, and
+        released checkpoints saw pictures made so.
         """
         degrees = torch.atan(self.y / self.x) * (360 / torch.pi) + 180
         return (degrees / 45).round() * 45
@@ -165,11 +167,10 @@ def extend_edges(
 def neighbour_weights(squared: Tensor, weighting: Weighting) -> Tensor:
     """(M, K) squared distances -> (M, K) weights that sum to 1; see `extend_edges`."""
     if weighting == "growing":
-        # The sum is 0 only for a pixel whose only neighbour is itself.
-        return torch.where(squared.sum(-1, keepdim=True) > 0, squared, 1).div_(
-            torch.where(squared.sum(-1, keepdim=True) > 0, squared, 1).sum(-1, keepdim=True)
-        )
-    near = 1 / squared.clamp_min(torch.finfo(squared.dtype).tiny ** 0.5)
+        if squared.shape[-1] == 1:
+            return torch.ones_like(squared)  # one edge pixel colours all, be it the pixel itself
+        return squared / squared.sum(-1, keepdim=True)
+    near = 1 / squared.clamp_min(_SAME_PIXEL)
     return near / near.sum(-1, keepdim=True)
 
 
@@ -177,8 +178,8 @@ def nearest_points(queries: Tensor, points: Tensor, count: int) -> tuple[Tensor,
     """The nearest few points of each query, exact; equal distances fall as `torch.topk` lets them.
 
     Queries are taken square by square of the picture: by the triangle inequality only points about
-    as near as the square's third nearest can be among the nearest of any of its pixels, so neither
-    time nor memory grows with (queries × points).
+    as near as the square's third nearest can be among the nearest of any of its pixels. Memory is
+    bounded.
 
     Args:
         queries: (M, 2) int64 pixels, row and column.
@@ -192,18 +193,23 @@ def nearest_points(queries: Tensor, points: Tensor, count: int) -> tuple[Tensor,
     squared = torch.empty(len(queries), count, device=queries.device)
     nearest = torch.empty(len(queries), count, dtype=torch.int64, device=queries.device)
     for members in _tiles(queries):
-        inside = queries[members].float()
+        # Counted from the tile's corner: then all numbers are whole and small, so float is exact.
+        corner = queries[members[0]] // _TILE * _TILE
+        inside, around = (queries[members] - corner).float(), (points - corner).float()
         centre = inside.mean(0)
-        reach = (inside - centre).norm(dim=1).amax()
-        distance = (points - centre).norm(dim=1)
+        reach = (inside - centre).square().sum(1).amax().sqrt()
+        distance = (around - centre).square().sum(1).sqrt()
         # One pixel more, so that no point is lost to rounding.
         limit = distance.kthvalue(count).values + 2 * reach + 1
         candidates = (distance <= limit).nonzero()[:, 0]
-        near = points[candidates].float()
-        between = (inside[:, None, 0] - near[:, 0]).square_()
-        between += (inside[:, None, 1] - near[:, 1]).square_()
-        found = between.topk(count, largest=False)
-        squared[members], nearest[members] = found.values, candidates[found.indices]
+        near = around[candidates]
+        # |q - p|² = |q|² + (|p|² - 2 q·p); the first is the same for all points.
+        length = near.square().sum(1)
+        rows = max(_MOST_PAIRS // len(near), 1)
+        for part, own in zip(members.split(rows), inside.split(rows), strict=True):
+            found = torch.addmm(length, own, near.T, alpha=-2).topk(count, largest=False)
+            squared[part] = found.values + own.square().sum(1, keepdim=True)
+            nearest[part] = candidates[found.indices]
     return squared, nearest
 
 
@@ -273,10 +279,14 @@ def _odd(kernel: int) -> int:
 
 
 def _any_in_box(planes: Tensor, kernel: int) -> Tensor:
-    """(N, 1, H, W) -> bool: something is set in the box; rows, then columns."""
-    half = kernel // 2
-    rows = functional.max_pool2d(planes.float(), (1, kernel), stride=1, padding=(0, half))
-    return functional.max_pool2d(rows, (kernel, 1), stride=1, padding=(half, 0)) > 0
+    """(N, 1, H, W) bool -> bool: something is set in the box. Time does not grow with the kernel."""
+    before, after = kernel // 2 + 1, kernel // 2
+    for dim, pad in ((-1, (before, after)), (-2, (0, 0, before, after))):
+        length = planes.shape[dim]
+        count = functional.pad(planes.int(), pad).cumsum(dim, dtype=torch.int32)
+        ends = count.narrow(dim, kernel, length)
+        planes = ends > count.narrow(dim, 0, length)
+    return planes
 
 
 def _box_sum(planes: Tensor, kernel: int) -> Tensor:

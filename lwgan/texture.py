@@ -13,7 +13,7 @@ from torch import Tensor
 
 from iper_toolkit.raster import Fragments
 from lwgan.correspondence import flow_to, keep_faces
-from lwgan.generators.warp import sample, warp_sources
+from lwgan.generators.warp import sample
 from lwgan.silhouettes import dilate
 
 SOURCES_EPSILON = 1e-5  # beside the sum of visibilities of a person's sources
@@ -129,7 +129,6 @@ def dress(texture: Tensor, fragments: Fragments, uv_corners: Tensor) -> Tensor:
     Returns:
         (B, T, C, H, W), 0 where there is no body.
     """
-    flow = flow_to(fragments, uv_corners)[:, :, None]
-    return warp_sources(texture[:, None], flow).reshape(
-        *fragments.face.shape[:2], *texture.shape[1:]
-    )
+    # Frames stand below each other in one tall grid, so the texture is not copied for each of them.
+    tall = flow_to(fragments, uv_corners).flatten(1, 2)
+    return sample(texture, tall).unflatten(-2, fragments.face.shape[1:3]).movedim(2, 1)
