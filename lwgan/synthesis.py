@@ -4,22 +4,20 @@ One batch is: pose the body, project it, rasterise it, compose the network's inp
 the background. `draw_batch` holds all of that from the projected vertices on, as one pure function of tensors.
 """
 
-import copy
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from iper_toolkit.body import Body, BodyParams
 from iper_toolkit.camera import project
 from iper_toolkit.images import to_float
-from lwgan.checkpoints import Checkpoint, check_surface
+from lwgan.checkpoints import Checkpoint, Generator, check_surface
 from lwgan.composition import (
     ComposedSources,
     CompositionSettings,
@@ -53,7 +51,7 @@ class Drawn:
 class Scene:
     """What stays the same from frame to frame: people, encoded, and what is behind them."""
 
-    network: nn.Module  # for inference, on the device, in the dtype
+    network: Generator  # for inference, on the device, in the dtype
     tables: SurfaceTables
     sources: ComposedSources
     features: SourceFeatures
@@ -90,7 +88,6 @@ def synthesize(
     dtype: torch.dtype = torch.float32,
     background: Background = "auto",
     folded: bool = True,
-    channels_last: bool = False,
     compile: bool = False,
     temporal: int = 0,
 ) -> Iterator[Drawn]:
@@ -108,7 +105,6 @@ def synthesize(
         background: ``plate`` of the primary, what the ``network`` makes of its first source, a picture (size,
             size, 3), or ``auto``: the plate where there is one, else the network.
         folded: use the exact algebraic savings; False runs the network as it was trained, for comparison.
-        channels_last: memory format of the network.
         compile: through torch.compile; the last batch is then filled up, so that shapes stay.
         temporal: previous frames that are attended to; frames are then drawn one at a time, whatever `batch` is.
 
@@ -124,13 +120,10 @@ def synthesize(
         dtype=dtype,
         background=background,
         folded=folded,
-        channels_last=channels_last,
     )
     if temporal:
         return _draw_in_turn(scene, plan.params, temporal)
-    step = partial(draw_batch, scene)
-    if compile:
-        step = torch.compile(step)
+    step = torch.compile(draw_batch) if compile else draw_batch
     return _draw_in_batches(step, scene, plan.params, batch, fill=compile)
 
 
@@ -143,14 +136,13 @@ def set_scene(
     dtype: torch.dtype = torch.float32,
     background: Background = "auto",
     folded: bool = True,
-    channels_last: bool = False,
 ) -> Scene:
     """Compose and encode the people of a plan. Arguments as in `synthesize`."""
     device = torch.device(device)
     tables = surface_tables(body, checkpoint.surface.convention)
     check_surface(checkpoint, tables)
     tables, body = tables.to(device), body.to(device, torch.float64)
-    network = _for_inference(checkpoint, folded, device, dtype, channels_last)
+    network = checkpoint.generator.for_inference(folded).to(device, dtype)
     with torch.inference_mode():
         sources = _compose_people(plan, body, tables)
         return Scene(
@@ -212,7 +204,11 @@ def draw_next(scene: Scene, vertices: Tensor, past: Sequence[Past]) -> tuple[Fra
 
 
 def _draw_in_batches(
-    step: Callable[[Tensor], Frames], scene: Scene, params: BodyParams, batch: int, fill: bool
+    step: Callable[[Scene, Tensor], Frames],
+    scene: Scene,
+    params: BodyParams,
+    batch: int,
+    fill: bool,
 ) -> Iterator[Drawn]:
     for first in range(0, len(params), batch):
         wanted = params[slice(first, first + batch)]
@@ -220,7 +216,7 @@ def _draw_in_batches(
         if fill:  # the last frame again, so that a compiled step sees one shape only
             wanted = wanted[[*range(count), *[count - 1] * (batch - count)]]
         with torch.inference_mode():
-            frames = step(pose_batch(scene.body, wanted))
+            frames = step(scene, pose_batch(scene.body, wanted))
         yield from _to_host(frames, count)
 
 
@@ -232,19 +228,6 @@ def _draw_in_turn(scene: Scene, params: BodyParams, num_previous: int) -> Iterat
             frames, now = draw_next(scene, vertices, list(past))
         past.append(now)
         yield from _to_host(frames, 1)
-
-
-def _for_inference(
-    checkpoint: Checkpoint,
-    folded: bool,
-    device: torch.device,
-    dtype: torch.dtype,
-    channels_last: bool,
-) -> nn.Module:
-    """A network of its own: moving it leaves the checkpoint's alone."""
-    network: nn.Module = copy.deepcopy(checkpoint.generator).for_inference(folded=folded)
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    return network.to(device, dtype).to(memory_format=layout).eval()
 
 
 def _compose_people(plan: Plan, body: Body, tables: SurfaceTables) -> ComposedSources:
@@ -270,7 +253,7 @@ def _compose_people(plan: Plan, body: Body, tables: SurfaceTables) -> ComposedSo
 def _find_background(
     person: Person,
     choice: Background,
-    network: nn.Module,
+    network: Generator,
     sources: ComposedSources,
     dtype: torch.dtype,
 ) -> Tensor:
@@ -298,8 +281,7 @@ def _find_background(
             "These weights have no background network, and no other background was given: pass a "
             "picture, or a person with a plate."
         )
-    drawn: Tensor = network.draw_background(sources.background_inputs.to(dtype))
-    return drawn[:, 0].float()
+    return network.draw_background(sources.background_inputs.to(dtype))[:, 0].float()
 
 
 def _check_options(
