@@ -3,6 +3,7 @@
 import json
 import math
 import pickle
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -153,6 +154,16 @@ def raw_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_video(folder / "dance.mp4", pictures, 25)
     (folder / "dance.json").write_text(json.dumps({"frames": keypoints}))
     return folder
+
+
+@pytest.fixture
+def quick_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fits of a few steps: rough bodies, but these tests are about the way from files to people."""
+    from iper_toolkit.body import fitting
+
+    few = (fitting.Stage(15, reach=10.0, prior=8.0, tolerance=0.04, everything=False),)
+    config = fitting.FitConfig(stages=few)
+    monkeypatch.setattr(fitting, "fit_clip", partial(fitting.fit_clip, config=config))
 
 
 @pytest.fixture(scope="session")
