@@ -262,6 +262,24 @@ def test_nothing_depends_on_the_data_but_the_values() -> None:
     assert condition_map(fragments, torch.zeros(21, 5, device="meta")).shape == (2, 1, 5, 8, 8)
 
 
+@pytest.mark.slow
+def test_all_of_it_compiles_into_one_graph(
+    fragments: Fragments, vertices: Tensor, tables: SurfaceTables
+) -> None:
+    def step(face: Tensor, barycentric: Tensor, vertices: Tensor) -> tuple[Tensor, Tensor]:
+        seen = Fragments(face, barycentric)
+        kept = with_neighbours(visible_faces(seen, tables.num_faces), tables.nearest)
+        points = keep_faces(face_points(vertices, tables.faces), kept)
+        return flow_to(frame(seen, slice(None), None), points[None]), condition_map(
+            seen, tables.code
+        )
+
+    arguments = (fragments.face, fragments.barycentric, vertices)
+    compiled = torch.compile(step, fullgraph=True, backend="aot_eager")(*arguments)
+    for ours, plain in zip(compiled, step(*arguments), strict=True):
+        assert torch.equal(ours, plain)
+
+
 def test_flows_stay_float32_where_networks_do_not(
     fragments: Fragments, vertices: Tensor, tables: SurfaceTables
 ) -> None:
