@@ -160,14 +160,21 @@ def main() -> None:
     "methods",
     multiple=True,
     metavar="[NAME=]SPEC",
-    help="copy, warp, folder:DIR, module:Class or file.py:Class; may be repeated. Default: all built-in ones.",
+    help="copy, warp, lwgan, lwgan:FILE, folder:DIR, module:Class or file.py:Class; may be repeated. Default: copy and "
+    "warp.",
+)
+@click.option(
+    "--weights",
+    default="",
+    metavar="FILE",
+    help="Of --method lwgan: a file of weights, the folder of a training run, or random[:SEED].",
 )
 @click.option(
     "--device", default="cpu", show_default=True, help="Where a method computes: cpu, cuda."
 )
 @click.option("--seed", type=int, default=0, show_default=True)
 @_shared_run_options
-def run(methods: tuple[str, ...], device: str, seed: int, **shared: Any) -> None:
+def run(methods: tuple[str, ...], weights: str, device: str, seed: int, **shared: Any) -> None:
     """Draw the cases of a protocol with each method and score the pictures.
 
     May be killed at any moment and started again: finished cases are not done twice.
@@ -176,10 +183,16 @@ def run(methods: tuple[str, ...], device: str, seed: int, **shared: Any) -> None
     lwgan-bench run --task imitation --root data/
     lwgan-bench run --task all --root data/ --workers 4
     lwgan-bench run --root data/ --method warp --method ours=my_method.py:Ours --workers 4
+    lwgan-bench run --task all --root data/ --method warp --method lwgan --weights weights.safetensors
+    lwgan-bench run --root data/ --method first=lwgan:one.safetensors --method second=lwgan:two.safetensors
     lwgan-bench run --root data/ --max-frames 20 --subjects 001,004 --out runs/quick
     lwgan-bench run --root /shared/iPER --protocol iper-v1 --size 512 --shard 3/16
     """
     with _plain_errors():
+        if weights:
+            from benchmarks.methods import with_weights
+
+            methods = with_weights(methods, weights)
         _run(methods, device, seed, **shared)
 
 
@@ -432,9 +445,9 @@ def list_command(what: str, root: Path, protocol: str, as_json: bool) -> None:
     found: dict[str, dict[str, str]] = {}
     with _plain_errors():
         if what in ("all", "methods"):
-            from benchmarks.methods import BUILT_IN, describe
+            from benchmarks.methods import BUILT_IN, SPECS, describe
 
-            found["methods"] = {name: describe(name) for name in BUILT_IN}
+            found["methods"] = {name: describe(name) for name in BUILT_IN} | SPECS
         if what in ("all", "metrics"):
             from benchmarks.metrics import METRICS
 

@@ -268,16 +268,23 @@ def _make_warp() -> Method:
     return Warp()
 
 
-# Every method that comes with the package, in the order in which they run.
+# Every method that comes with the package and learns nothing, in the order in which they run.
 BUILT_IN: dict[str, Callable[[], Method]] = {"copy": Copy, "warp": _make_warp}
+# What else a spec may be.
+SPECS = {
+    "lwgan:FILE": "The liquid-warping generator with weights of a file, or of random:SEED, which have learned nothing.",
+    "folder:DIR": "Pictures that are there already.",
+    "module:Class": "Anybody's class; file.py:Class likewise.",
+}
+_TAKES = ", ".join((*BUILT_IN, *SPECS, "file.py:Class"))
 
 
 def load_method(spec: str) -> Method:
     """A method by what the command line names it.
 
     Args:
-        spec: ``copy`` or another built-in; ``folder:DIR``; ``module:Class`` or ``file.py:Class``, made
-            without arguments. ``NAME=`` in front renames it.
+        spec: ``copy`` or another built-in; ``lwgan:FILE``; ``folder:DIR``; ``module:Class`` or ``file.py:Class``,
+            made without arguments. ``NAME=`` in front renames it.
 
     Raises:
         ValueError: the spec names nothing, or what it names is no `Method`.
@@ -288,17 +295,38 @@ def load_method(spec: str) -> Method:
     elif rest.startswith("folder:"):
         folder = Path(rest.removeprefix("folder:"))
         method = PictureFolder(folder, renamed or folder.resolve().name)
+    elif rest.startswith("lwgan:"):
+        from benchmarks.lwgan_method import LwganMethod
+
+        method = LwganMethod(rest.removeprefix("lwgan:"))
+    elif rest == "lwgan":
+        raise ValueError(
+            f"method {spec!r} takes weights: --weights FILE, or {spec}:FILE to name several."
+        )
     elif ":" in rest:
         method = _load_class(rest)
     else:
-        raise ValueError(
-            f"Unknown method {spec!r}. It takes one of {', '.join(BUILT_IN)}, folder:DIR, "
-            "module:Class or file.py:Class."
-        )
+        raise ValueError(f"Unknown method {spec!r}. It takes one of {_TAKES}.")
     if renamed:
         method.name = renamed
     check_identity(method)
     return method
+
+
+def with_weights(specs: Sequence[str], weights: str) -> tuple[str, ...]:
+    """The specs, where ``lwgan`` or ``NAME=lwgan`` draws with these weights.
+
+    Raises:
+        ValueError: no spec waits for weights.
+    """
+    completed = [
+        f"{one}:{weights}" if re.fullmatch(r"([\w.+-]+=)?lwgan", one) else one for one in specs
+    ]
+    if completed == list(specs):
+        raise ValueError(
+            f"--weights {weights} is for --method lwgan, and the methods are {', '.join(specs)}."
+        )
+    return tuple(completed)
 
 
 def as_dresser(method: Method) -> Dresser:
@@ -369,8 +397,7 @@ def _load_class(spec: str) -> Method:
 def _not_loaded(spec: str, what: str, error: BaseException) -> ValueError:
     failure = Failure.of(error)
     return ValueError(
-        f"method {spec}: {what}: {failure.reason}. It takes one of {', '.join(BUILT_IN)}, folder:DIR, module:Class "
-        f"or file.py:Class.\n{failure.traceback}"
+        f"method {spec}: {what}: {failure.reason}. It takes one of {_TAKES}.\n{failure.traceback}"
     )
 
 

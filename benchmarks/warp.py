@@ -15,8 +15,8 @@ show that point: ``T(p) = sum_k w_k * x_k``, the barycentric mean of the face's 
   where the source's mask says person.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -27,8 +27,9 @@ from scipy import sparse
 from scipy.sparse.linalg import factorized
 from scipy.spatial import cKDTree
 
-from benchmarks.methods import Motion, Person, Setup
+from benchmarks.methods import Dressed, Motion, Person, Setup
 from iper_toolkit.body import PARTS, Body, BodyParams
+from iper_toolkit.body.parts import part_ids
 from iper_toolkit.camera import ndc_to_pixels, project
 from iper_toolkit.raster.cpu import rasterize_array
 from iper_toolkit.raster.shading import vertex_normals_array
@@ -82,6 +83,17 @@ class _View:
     seen: Floats  # (V,) 1 where the vertex is visible
 
 
+@dataclass(frozen=True)
+class _Look:
+    """What the sources say of one person."""
+
+    views: list[_View]
+    scales: Floats  # (n,) of the views' cameras
+    thickness: Floats  # (V,) metres that clothes reach beyond the body
+    measured: Floats  # (V,) metres, sum of the measurements that it was spread from
+    weight: Floats  # (V,) how many there were
+
+
 class Warp:
     """Source pixels carried by the body's surface into the target pose, over the background plate."""
 
@@ -95,12 +107,40 @@ class Warp:
         # and a pixel in a hundred thousand with them. Rounded from float64, the same frame is the same picture.
         self._body = setup.body.to(dtype=torch.float64)
         self._mesh = _describe_mesh(setup.body)
+        self._surface = setup.body.surface
+        self._band = max(1, round(_BAND * setup.size))
         # Compiles the loops on a fresh machine, so that the first person's seconds are like the others'.
         self.personalize(_nobody(setup))
         self._draw_one(self._pose(_at_rest(setup.body))[0], np.array([1, 0, 0], np.float32))
 
     def personalize(self, person: Person) -> None:
-        mesh, size = self._mesh, self._size
+        everywhere = np.ones(len(self._mesh.head), bool)
+        self._wear([self._look_at(person)], [everywhere], person.background)
+
+    def dress(self, wearers: Sequence[Dressed]) -> None:
+        """Each point of the body is painted from the pictures of whoever gives its part."""
+        given = [self._vertices_of(wearer.parts) for wearer in wearers]
+        # What several claim is the last one's, and what nobody does is the first one's.
+        owner = np.zeros(len(self._mesh.head), np.int64)
+        for k, vertices in enumerate(given):
+            owner[vertices] = k
+        looks = [self._look_at(wearer.person) for wearer in wearers]
+        self._wear(looks, [owner == k for k in range(len(looks))], wearers[0].person.background)
+
+    def _vertices_of(self, parts: Sequence[str]) -> NDArray[np.bool_]:
+        """(V,) the vertices of parts by their words."""
+        if self._surface is None:
+            raise ValueError(
+                "This body does not say which part a face belongs to, so nobody's clothes can be told from their "
+                "head. Use the open body, or put the part files of your SMPL beside it."
+            )
+        chosen = np.zeros(len(self._mesh.head), bool)
+        chosen[self._mesh.faces[self._surface.faces_of(part_ids(parts)).numpy()]] = True
+        return chosen
+
+    def _look_at(self, person: Person) -> "_Look":
+        """What the sources say of one person."""
+        mesh = self._mesh
         vertices = self._pose(person.params)
         cameras = person.params.camera.numpy()
         measured = np.zeros(len(mesh.head), np.float32)
@@ -109,25 +149,47 @@ class Warp:
             thickness, found = measure_thickness(posed, mesh.faces, camera, mask)
             measured += np.where(found, thickness, 0)
             weight += found
-        self._thickness = spread(measured, weight, mesh.neighbours, _THICKNESS_SMOOTHNESS)
-        self._views = [
-            self._see(posed, camera, picture, mask)
+        thickness = spread(measured, weight, mesh.neighbours, _THICKNESS_SMOOTHNESS)
+        views = [
+            self._see(posed, thickness, camera, picture, mask)
             for posed, camera, picture, mask in zip(
                 vertices, cameras, person.pictures, person.masks, strict=True
             )
         ]
-        self._colours = paint_vertices(self._views, mesh)
-        self._background = person.background
-        self._stacked = _Stack(
-            np.stack([view.picture for view in self._views]),
-            np.stack([view.mask for view in self._views]),
-            np.stack([view.covered for view in self._views]),
-            np.stack([view.xy for view in self._views]),
-            np.stack([view.normals for view in self._views]),
-            np.stack([view.seen for view in self._views]),
-            cameras[:, 0].astype(np.float32),
+        scales = cameras[:, 0].astype(np.float32)
+        return _Look(views, scales, thickness, measured, weight)
+
+    def _wear(
+        self,
+        looks: Sequence["_Look"],
+        owned: Sequence[NDArray[np.bool_]],
+        background: NDArray[np.uint8],
+    ) -> None:
+        """Make one appearance of several: each vertex as the one look that owns it has it."""
+        mesh = self._mesh
+        measured = np.zeros(len(mesh.head), np.float32)
+        weight, self._colours = np.zeros_like(measured), np.zeros((len(measured), 3), np.float32)
+        views = []
+        for look, mine in zip(looks, owned, strict=True):
+            measured[mine], weight[mine] = look.measured[mine], look.weight[mine]
+            self._colours[mine] = paint_vertices(look.views, mesh)[mine]
+            views += [replace(view, seen=view.seen * mine) for view in look.views]
+        # Spread anew, so that nothing steps from one person's clothes to the other's head.
+        self._thickness = (
+            looks[0].thickness
+            if len(looks) == 1
+            else spread(measured, weight, mesh.neighbours, _THICKNESS_SMOOTHNESS)
         )
-        self._band = max(1, round(_BAND * size))
+        self._background = background
+        self._stacked = _Stack(
+            np.stack([view.picture for view in views]),
+            np.stack([view.mask for view in views]),
+            np.stack([view.covered for view in views]),
+            np.stack([view.xy for view in views]),
+            np.stack([view.normals for view in views]),
+            np.stack([view.seen for view in views]),
+            np.concatenate([look.scales for look in looks]),
+        )
 
     def draw(self, motion: Motion) -> Iterator[NDArray[np.uint8]]:
         for first in range(0, len(motion), _BATCH):
@@ -136,7 +198,7 @@ class Warp:
                 yield self._draw_one(posed, camera)
 
     def _draw_one(self, posed: Floats, camera: Floats) -> NDArray[np.uint8]:
-        normals, points = self._inflated(posed, camera)
+        normals, points = self._inflated(posed, self._thickness, camera)
         face, barycentric, _ = rasterize_array(points, self._mesh.faces, self._size)
         fine, _, _ = rasterize_array(points, self._mesh.faces, 2 * self._size)
         coverage = cv2.resize(
@@ -168,16 +230,21 @@ class Warp:
         with torch.inference_mode():
             return self._body.pose(exact).vertices.float().numpy()
 
-    def _inflated(self, posed: Floats, camera: Floats) -> tuple[Floats, Floats]:
+    def _inflated(self, posed: Floats, thickness: Floats, camera: Floats) -> tuple[Floats, Floats]:
         """Normals of the posed body and its inflated vertices in NDC, (V, 3) both."""
         normals = vertex_normals_array(posed, self._mesh.faces)
-        inflated = torch.from_numpy(posed + normals * self._thickness[:, None])
+        inflated = torch.from_numpy(posed + normals * thickness[:, None])
         return normals, project(inflated, torch.from_numpy(camera)).numpy()
 
     def _see(
-        self, posed: Floats, camera: Floats, picture: NDArray[np.uint8], mask: NDArray[np.uint8]
+        self,
+        posed: Floats,
+        thickness: Floats,
+        camera: Floats,
+        picture: NDArray[np.uint8],
+        mask: NDArray[np.uint8],
     ) -> _View:
-        normals, points = self._inflated(posed, camera)
+        normals, points = self._inflated(posed, thickness, camera)
         face, _, _ = rasterize_array(points, self._mesh.faces, self._size)
         seen = np.zeros(len(points), np.float32)
         seen[self._mesh.faces[np.unique(face[face >= 0])]] = 1

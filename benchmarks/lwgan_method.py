@@ -1,0 +1,104 @@
+"""The liquid-warping generator as a method of the benchmark: the only file here that knows lwgan.
+
+``lwgan:FILE`` draws with the weights of a file or of a training run's folder, ``lwgan:random:SEED`` with weights
+that have learned nothing, to try the way. The bodies to draw come ready from the runner, so a plan is made of them
+as they are; the background is the plate, as for every method.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks import methods
+from iper_toolkit.body import load_body
+from lwgan.checkpoints import Checkpoint, check_surface, load_checkpoint, random_checkpoint
+from lwgan.person import Dressed, Person
+from lwgan.surface_tables import surface_tables
+from lwgan.synthesis import MULTIPLE, synthesize
+from lwgan.tasks import Plan
+
+RANDOM = "random"
+_RANDOM_VARIANT = "attlwb-spade"
+# Frames drawn at once; the pictures do not depend on it.
+_BATCH = {"cpu": 4, "cuda": 16}
+_FPS = 25.0  # a plan has one; no picture depends on it
+
+
+class LwganMethod:
+    """The liquid-warping generator with the weights of one file.
+
+    Args:
+        weights: a file, a training run's folder, or ``random[:SEED]``.
+
+    Raises:
+        FileNotFoundError, ValueError: there are no such weights, or they cannot be read.
+    """
+
+    name = "lwgan"
+    version = "1"
+
+    def __init__(self, weights: str) -> None:
+        self._checkpoint = _load(weights)
+        self.weights = self._checkpoint.sha256
+
+    def setup(self, setup: methods.Setup) -> None:
+        """Raises `SurfaceMismatch` if the weights were made for another body."""
+        if setup.size % MULTIPLE:
+            raise ValueError(
+                f"the networks halve pictures three times, so --size must be a multiple of {MULTIPLE}; "
+                f"it is {setup.size}."
+            )
+        tables = surface_tables(setup.body, self._checkpoint.surface.convention)
+        if self._checkpoint.random:  # what has learned nothing draws any body
+            self._checkpoint = replace(self._checkpoint, surface=tables.id)
+        check_surface(self._checkpoint, tables)
+        self._body, self._device = setup.body, torch.device(setup.device)
+
+    def personalize(self, person: methods.Person) -> None:
+        self._wearers = (Dressed(_as_person(person)),)
+
+    def dress(self, wearers: Sequence[methods.Dressed]) -> None:
+        self._wearers = tuple(Dressed(_as_person(one.person), one.parts) for one in wearers)
+
+    def draw(self, motion: methods.Motion) -> Iterator[NDArray[np.uint8]]:
+        plan = Plan(
+            task="transfer" if len(self._wearers) > 1 else "imitate",
+            people=self._wearers,
+            params=motion.params,
+            fps=_FPS,
+            name=motion.case,
+        )
+        frames = synthesize(
+            plan,
+            self._checkpoint,
+            self._body,
+            batch=_BATCH.get(self._device.type, 1),
+            device=self._device,
+            background="plate",
+        )
+        return (frame.picture for frame in frames)
+
+
+def _load(weights: str) -> Checkpoint:
+    kind, _, seed = weights.partition(":")
+    if kind != RANDOM:
+        return load_checkpoint(weights)
+    if seed and not seed.isdecimal():
+        raise ValueError(f"lwgan:{weights}: the seed of random weights is a whole number.")
+    # Which body's tables stand here decides nothing: `setup` puts those of the run in their place.
+    tables = surface_tables(load_body("open"), "corrected")
+    return random_checkpoint(_RANDOM_VARIANT, int(seed or 0), tables)
+
+
+def _as_person(person: methods.Person) -> Person:
+    return Person(
+        name=person.clip,
+        pictures=person.pictures,
+        masks=person.masks,
+        params=person.params,
+        plate=person.background,
+        origin=tuple(f"{person.clip}, frame {frame}" for frame in person.frames),
+    )
