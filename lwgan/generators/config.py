@@ -5,6 +5,8 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from lwgan.surface_tables import Convention
+
 Fusion = Literal[
     "attention-spade",
     "attention-adain",
@@ -17,7 +19,6 @@ Fusion = Literal[
 ]
 ATTENTION: tuple[Fusion, ...] = ("attention-spade", "attention-adain")
 BASELINES: tuple[Fusion, ...] = ("input-concat", "texture-warping")
-CONVENTIONS = ("reference", "corrected")
 
 
 @dataclass(frozen=True)
@@ -37,17 +38,14 @@ class GeneratorConfig:
     spade_hidden: int = 128  # attention-spade only
     num_sources: int = 4  # input-concat only; every other fusion takes any number
     temporal: bool = False  # a frame also attends to the frame before it; adds no weights
-    convention: Literal["reference", "corrected"] = "reference"  # of the inputs it is trained on
+    convention: Convention = "reference"  # of the inputs it is trained on
 
     def __post_init__(self) -> None:
-        if self.fusion not in get_args(Fusion):
-            raise ValueError(
-                f"Unknown fusion {self.fusion!r}. Choose one of: {', '.join(get_args(Fusion))}."
-            )
-        if self.convention not in CONVENTIONS:
-            raise ValueError(
-                f"Unknown convention {self.convention!r}. Choose one of: {', '.join(CONVENTIONS)}."
-            )
+        for name, known in (("fusion", get_args(Fusion)), ("convention", get_args(Convention))):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"Unknown {name} {getattr(self, name)!r}. Choose one of: {', '.join(known)}."
+                )
         for name, count, scales in (
             ("background_channels", 4, "H, H/2, H/4 and H/8"),
             ("channels", 3, "H/2, H/4 and H/8"),

@@ -123,6 +123,11 @@ class LiquidWarpingGenerator(nn.Module):
         """
         check_size("target", *target.shape[-2:])
         everyone, flows = [features], [flow]
+        if flow.dtype in (torch.bfloat16, torch.float16):
+            raise ValueError(
+                f"flow is {flow.dtype}, which misses pixels; keep flows in float32, whatever the "
+                "pictures are in."
+            )
         if previous is not None:
             if not self.config.attends:
                 raise ValueError(

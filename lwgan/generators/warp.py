@@ -91,16 +91,24 @@ class RowSampling:
     def __call__(self, features: Tensor) -> Tensor:
         """(B, S, C, h, w) -> (B * T, S, C, h, w), channels innermost in memory."""
         batch, num_frames, num_sources, height, width = self.shape
-        rows = features.movedim(2, -1).flatten(0, 3)
-        share = self.share.to(features.dtype)
-        if features.device.type == "cpu":
-            warped = F.embedding_bag(self.row, rows, per_sample_weights=share, mode="sum")
-        else:  # a compiler fuses these four reads with what comes next
-            warped = rows[self.row[:, 0]] * share[:, 0, None]
-            for i in range(1, 4):
-                warped = torch.addcmul(warped, rows[self.row[:, i]], share[:, i, None])
-        shape = (batch * num_frames, num_sources, height, width, rows.shape[-1])
-        return warped.view(shape).movedim(-1, 2)
+        rows, share = features.movedim(2, -1).flatten(0, 3), self.share.to(features.dtype)
+        # Off the CPU, plain reads and sums: a compiler fuses them with what comes next.
+        read = _read_in_bags if features.device.type == "cpu" else read_corners
+        warped = read(rows, self.row, share)
+        return warped.view(batch * num_frames, num_sources, height, width, -1).movedim(-1, 2)
+
+
+def read_corners(rows: Tensor, row: Tensor, share: Tensor) -> Tensor:
+    """(R, C) rows -> (M, C), sums of the four rows that (M, 4) `row` names, times `share`."""
+    total = rows[row[:, 0]] * share[:, :1]
+    for i in range(1, 4):
+        total = torch.addcmul(total, rows[row[:, i]], share[:, i : i + 1])
+    return total
+
+
+def _read_in_bags(rows: Tensor, row: Tensor, share: Tensor) -> Tensor:
+    """`read_corners` in one pass over memory."""
+    return F.embedding_bag(row, rows, per_sample_weights=share, mode="sum")
 
 
 def _neighbours(
