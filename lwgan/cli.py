@@ -503,7 +503,7 @@ def info(file: Path, as_json: bool) -> None:
     with _plain_errors():
         if not file.exists():
             raise FileNotFoundError(f"There is no {file}.")
-        is_drawn = file.suffix.lower() in (".mp4", ".mov", ".mkv", ".png") or (
+        is_drawn = file.suffix.lower() in (".mp4", ".mkv", ".png") or (
             file.is_dir() and any(file.glob("*.png"))
         )
         if is_drawn:

@@ -40,7 +40,7 @@ Pictures = NDArray[np.uint8]
 Row = TypeVar("Row")
 Made = TypeVar("Made")
 
-VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv")
+VIDEO_SUFFIXES = (".mp4", ".mkv")
 """Containers that hold H.264 and keep the tags."""
 
 _FRAME_NAME = re.compile(r"\d{5,}\.png")

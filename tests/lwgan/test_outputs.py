@@ -1,0 +1,240 @@
+"""Files of drawn pictures: whole or not there, several in one pass."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from iper_toolkit.images import read_image
+from iper_toolkit.video import probe, read_frames
+from lwgan.outputs import (
+    Files,
+    check_output,
+    fan_out,
+    mosaic,
+    output_kind,
+    side_by_side,
+    write_files,
+    write_output,
+)
+from lwgan.provenance import Provenance, read_provenance
+from lwgan.synthesis import Drawn
+
+RECORD = Provenance(
+    task="imitate",
+    weights={"random": True, "sha256": "ab"},
+    body={},
+    people=(),
+    motion=(),
+    settings={},
+    created="2026-11-20T12:00:00+00:00",
+)
+SIZE = 32
+
+
+def pictures(count: int) -> list[NDArray[np.uint8]]:
+    return [np.full((SIZE, SIZE, 3), 40 * (number + 1), np.uint8) for number in range(count)]
+
+
+def drawn(count: int) -> Iterator[Drawn]:
+    for picture in pictures(count):
+        yield Drawn(picture=picture, mask=picture[..., 0], texture=255 - picture)
+
+
+def broken(count: int) -> Iterator[NDArray[np.uint8]]:
+    yield from pictures(count)
+    raise RuntimeError("the network broke")
+
+
+# --------------------------------------------------------------------------------------- one output
+
+
+@pytest.mark.parametrize("name", ["x.mp4", "x.mkv", "x.png", "frames"])
+@pytest.mark.parametrize("sidecar", [True, False])
+def test_outputs_read_back(tmp_path: Path, name: str, sidecar: bool) -> None:
+    out = tmp_path / "new" / name
+    count = 1 if name == "x.png" else 3
+    written = write_output(out, pictures(count), 12.5, RECORD, sidecar=sidecar)
+    assert (written.path, written.num_frames) == (out, count)
+    if output_kind(out) == "video":
+        assert (probe(out).num_frames, probe(out).fps) == (count, 12.5)
+        found = list(read_frames(out))
+    else:
+        files = [out] if name == "x.png" else [out / f"{n:05d}.png" for n in range(count)]
+        found = [read_image(path) for path in files]
+    np.testing.assert_allclose(found, pictures(count), atol=2)  # of yuv
+    assert read_provenance(out) == RECORD.to_json() | {"people": [], "motion": []}
+    assert (written.sidecar is not None) == sidecar
+    assert len(list(tmp_path.rglob("*.json"))) == sidecar
+
+
+@pytest.mark.parametrize("name", ["x.mp4", "frames"])
+def test_a_failure_leaves_nothing(tmp_path: Path, name: str) -> None:
+    with pytest.raises(RuntimeError, match="the network broke"):
+        write_output(tmp_path / name, broken(2), 25, RECORD)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["x.mp4", "frames"])
+def test_a_failure_leaves_what_was_there(tmp_path: Path, name: str) -> None:
+    """A half-drawn output never takes the place of a whole one."""
+    out = tmp_path / name
+    write_output(out, pictures(3), 25, RECORD)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(RuntimeError, match="the network broke"):
+        write_output(out, broken(2), 25, RECORD)
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert before == after
+
+
+def test_a_shorter_output_leaves_no_frames_of_the_longer_one(tmp_path: Path) -> None:
+    write_output(tmp_path / "frames", pictures(3), 25, RECORD)
+    check_output(tmp_path / "frames", 2, overwrite=True)
+    write_output(tmp_path / "frames", pictures(2), 25, RECORD, sidecar=False)
+    assert sorted(path.name for path in (tmp_path / "frames").iterdir()) == [
+        "00000.png",
+        "00001.png",
+    ]
+
+
+def test_what_cannot_be_written_is_refused_before(tmp_path: Path) -> None:
+    (tmp_path / "there.mp4").touch()
+    (tmp_path / "told.png.json").touch()
+    (tmp_path / "plain").touch()
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "mother.png").touch()
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "frames" / "00000.png").touch()
+    (tmp_path / "folder.mp4").mkdir()
+    cases = [
+        ("there.mp4", 3, False, FileExistsError, "there.mp4 exists.*--overwrite"),
+        ("told.png", 1, False, FileExistsError, "told.png.json exists"),
+        ("plain", 3, True, FileExistsError, "is a file"),
+        ("photos", 3, True, FileExistsError, r"holds other files \(mother.png\)"),
+        ("frames", 3, False, FileExistsError, "not empty.*--overwrite"),
+        ("folder.mp4", 3, True, FileExistsError, "is a folder"),
+        ("x.png", 3, True, ValueError, "holds one picture, but 3 are drawn.*x.mp4"),
+        ("x.gif", 3, True, ValueError, ".gif is not written"),
+    ]
+    for name, count, overwrite, error, message in cases:
+        with pytest.raises(error, match=message):
+            check_output(tmp_path / name, count, overwrite=overwrite)
+    for name, count, overwrite in [
+        ("there.mp4", 3, True),
+        ("frames", 3, True),
+        ("new", 3, False),
+        ("x.png", 1, False),
+    ]:
+        check_output(tmp_path / name, count, overwrite=overwrite)
+
+
+# ------------------------------------------------------------------------------------ several at once
+
+
+def test_all_files_of_a_plan(tmp_path: Path) -> None:
+    files = Files(tmp_path / "x.mp4", tmp_path / "inputs", tmp_path / "compare.mp4")
+    sources = np.stack(pictures(2))
+    written = write_files(
+        files, drawn(3), 25, RECORD, sources=sources, motion=iter(pictures(3)), sidecar=False
+    )
+    assert [(one.path, one.num_frames) for one in written] == [(p, 3) for p in files.paths()]
+    np.testing.assert_array_equal(read_image(tmp_path / "inputs" / "00002.png"), 255 - 120)
+    info = probe(tmp_path / "compare.mp4")
+    assert (info.width, info.height) == (SIZE // 2 + 10 + SIZE + 10 + SIZE, SIZE)
+    contents = [read_provenance(path)["content"] for path in files.paths()]
+    assert contents == ["result", "texture-warped inputs", "comparison"]
+
+
+def test_a_comparison_needs_a_motion_picture_for_every_frame(tmp_path: Path) -> None:
+    files = Files(tmp_path / "x.mp4", comparison=tmp_path / "compare.mp4")
+    sources = np.stack(pictures(1))
+    with pytest.raises(ValueError, match="shorter"):
+        write_files(files, drawn(3), 25, RECORD, sources=sources, motion=iter(pictures(2)))
+    assert not list(tmp_path.iterdir())
+
+
+def test_names_of_several_plans() -> None:
+    files = Files(Path("a/x.mp4"), Path("inputs")).of("view -90")
+    assert files == Files(Path("a/x_view-90.mp4"), Path("inputs_view-90"))
+
+
+def test_columns_go_to_their_consumers() -> None:
+    rows = [(number, -number) for number in range(100)]
+    assert fan_out(rows, [sum, list]) == [4950, [-n for n in range(100)]]
+    assert fan_out(rows, [lambda column: next(column), max]) == [0, 0]  # one stops early
+
+
+def test_consumers_run_beside_the_producer() -> None:
+    """A row is consumed while later ones are not made yet."""
+    consumed = threading.Event()
+
+    def rows() -> Iterator[tuple[int]]:
+        yield (1,)
+        assert consumed.wait(10), "the first row waited for the last one"
+        yield (2,)
+
+    def consume(column: Iterator[int]) -> int:
+        first = next(column)
+        consumed.set()
+        return first + sum(column)
+
+    assert fan_out(rows(), [consume]) == [3]
+
+
+def test_a_failing_consumer_ends_all() -> None:
+    made = 0
+    ended: list[str] = []
+
+    def rows() -> Iterator[tuple[int, int]]:
+        nonlocal made
+        for made in range(1, 10_000):
+            yield made, made
+
+    def fail(column: Iterator[int]) -> None:
+        next(column)
+        raise OSError("disk full")
+
+    def collect(column: Iterator[int]) -> list[int]:
+        try:
+            return list(column)
+        except RuntimeError:
+            ended.append("told")
+            raise
+
+    with pytest.raises(OSError, match="disk full"):
+        fan_out(rows(), [collect, fail])
+    assert ended == ["told"]
+    assert made < 9_999
+
+
+def test_a_failing_producer_tells_its_consumers(tmp_path: Path) -> None:
+    def rows() -> Iterator[tuple[NDArray[np.uint8]]]:
+        for picture in broken(3):
+            yield (picture,)
+
+    with pytest.raises(RuntimeError, match="the network broke"):
+        fan_out(rows(), [lambda column: write_output(tmp_path / "x.mp4", column, 25, RECORD)])
+    assert not list(tmp_path.iterdir())
+
+
+# ---------------------------------------------------------------------------------------- side by side
+
+
+@pytest.mark.parametrize(
+    ("count", "width"), [(1, 48), (2, 24), (3, 48), (4, 48), (5, 32), (8, 48), (9, 48), (10, 36)]
+)
+def test_every_source_is_in_the_mosaic(count: int, width: int) -> None:
+    shown = mosaic([np.full((48, 48, 3), 20 * (n + 1), np.uint8) for n in range(count)], 48)
+    assert shown.shape == (48, width, 3)
+    assert set(np.unique(shown)) - {0} == {20 * (n + 1) for n in range(count)}
+
+
+def test_one_source_is_shown_as_it_is() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(mosaic([picture], 48), picture)
+    joined = side_by_side(picture, picture)
+    assert joined.shape == (48, 48 + 10 + 48, 3)
+    np.testing.assert_array_equal(joined[:, 58:], picture)
