@@ -26,7 +26,7 @@ from lwgan.composition import (
     merge_people,
 )
 from lwgan.correspondence import flow_to
-from lwgan.generators.records import SourceFeatures
+from lwgan.generators import GeneratorConfig, SourceFeatures
 from lwgan.person import Person
 from lwgan.surface_tables import SurfaceTables, surface_tables
 from lwgan.tasks import Plan, owned_faces
@@ -111,7 +111,8 @@ def synthesize(
     Raises:
         SurfaceMismatch: the weights belong to another body. BodyMismatch: so do the fits. ValueError: see the message.
     """
-    _check_options(plan, checkpoint, size, batch, temporal)
+    _check_size(plan, size)
+    _check_drawing(checkpoint.config, batch, temporal)
     scene = set_scene(
         plan,
         checkpoint,
@@ -121,10 +122,7 @@ def synthesize(
         background=background,
         folded=folded,
     )
-    if temporal:
-        return _draw_in_turn(scene, plan.params, temporal)
-    step = torch.compile(draw_batch) if compile else draw_batch
-    return _draw_in_batches(step, scene, plan.params, batch, fill=compile)
+    return draw_frames(scene, plan.params, batch=batch, compile=compile, temporal=temporal)
 
 
 def set_scene(
@@ -141,19 +139,39 @@ def set_scene(
     device = torch.device(device)
     tables = surface_tables(body, checkpoint.surface.convention)
     check_surface(checkpoint, tables)
+    behind = _choose_background(plan.primary, background, checkpoint.config)
     tables, body = tables.to(device), body.to(device, torch.float64)
     network = checkpoint.generator.for_inference(folded).to(device, dtype)
     with torch.inference_mode():
         sources = _compose_people(plan, body, tables)
+        if behind is None:
+            scenery = network.draw_background(sources.background_inputs.to(dtype))[:, 0].float()
+        else:
+            scenery = torch.from_numpy(to_float(behind)[None]).to(device)
         return Scene(
             network=network,
             tables=tables,
             sources=sources,
             features=network.encode_sources(sources.source_inputs.to(dtype)),
-            background=_find_background(plan.primary, background, network, sources, dtype),
+            background=scenery,
             body=body,
             dtype=dtype,
         )
+
+
+def draw_frames(
+    scene: Scene, params: BodyParams, *, batch: int = 8, compile: bool = False, temporal: int = 0
+) -> Iterator[Drawn]:
+    """The people of a scene in any poses: for those who draw the same people more than once.
+
+    Args:
+        params: of the scene's body, cameras in NDC of its square pictures. The others as in `synthesize`.
+    """
+    _check_drawing(scene.network.config, batch, temporal)
+    if temporal:
+        return _draw_in_turn(scene, params, temporal)
+    step = torch.compile(draw_batch) if compile else draw_batch
+    return _draw_in_batches(step, scene, params, batch, fill=compile)
 
 
 def pose_batch(body: Body, params: BodyParams) -> Tensor:
@@ -250,43 +268,37 @@ def _compose_people(plan: Plan, body: Body, tables: SurfaceTables) -> ComposedSo
     return merge_people(composed, owned, tables, restrict_flow=plan.select == "flow")
 
 
-def _find_background(
-    person: Person,
-    choice: Background,
-    network: Generator,
-    sources: ComposedSources,
-    dtype: torch.dtype,
-) -> Tensor:
-    """(1, 3, size, size) float32 in [-1, 1]: what is behind the people."""
-    if isinstance(choice, str) and choice not in ("auto", "plate", "network"):
-        raise ValueError(
-            f"Unknown background {choice!r}. Choose one of: auto, plate, network; or pass a picture."
-        )
-    if isinstance(choice, str) and choice != "network" and person.plate is not None:
-        choice = person.plate
+def _choose_background(
+    person: Person, choice: Background, config: GeneratorConfig
+) -> Pictures | None:
+    """The picture that is behind the people; None: the network draws it."""
     if not isinstance(choice, str):
         if choice.dtype != np.uint8 or choice.shape != person.pictures.shape[1:]:
             raise ValueError(
                 f"The background is {choice.dtype} {choice.shape}; as the people's pictures, it must "
                 f"be uint8 {person.pictures.shape[1:]}."
             )
-        return torch.from_numpy(to_float(choice)[None]).to(sources.texture.device)
+        return choice
+    if choice not in ("auto", "plate", "network"):
+        raise ValueError(
+            f"Unknown background {choice!r}. Choose one of: auto, plate, network; or pass a picture."
+        )
+    if choice != "network" and person.plate is not None:
+        return person.plate
     if choice == "plate":
         raise ValueError(
             f"{person.name} has no plate (the scene without the person). Let the 'network' draw the "
             "background, or pass a picture."
         )
-    if not network.config.background_network:
+    if not config.background_network:
         raise ValueError(
             "These weights have no background network, and no other background was given: pass a "
             "picture, or a person with a plate."
         )
-    return network.draw_background(sources.background_inputs.to(dtype))[:, 0].float()
+    return None
 
 
-def _check_options(
-    plan: Plan, checkpoint: Checkpoint, size: int | None, batch: int, temporal: int
-) -> None:
+def _check_size(plan: Plan, size: int | None) -> None:
     own = plan.primary.size
     wanted = own if size is None else size
     if wanted < MULTIPLE or wanted % MULTIPLE:
@@ -300,13 +312,16 @@ def _check_options(
         raise ValueError(
             f"size is {wanted}, but the people's pictures are {own} x {own}; read them at {wanted}."
         )
+
+
+def _check_drawing(config: GeneratorConfig, batch: int, temporal: int) -> None:
     if batch < 1:
         raise ValueError(f"batch is {batch}; at least one frame is drawn at a time.")
     if temporal < 0:
         raise ValueError(f"temporal is {temporal}; it takes a number of previous frames, or 0.")
-    if temporal and not checkpoint.config.attends:
+    if temporal and not config.attends:
         raise ValueError(
-            f"temporal is {temporal}, but {checkpoint.config.fusion!r} cannot attend to previous "
+            f"temporal is {temporal}, but {config.fusion!r} cannot attend to previous "
             "frames; leave it at 0, or take weights with attention."
         )
 
