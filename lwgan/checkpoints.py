@@ -140,13 +140,11 @@ def save_checkpoint(
             f"The generator's inputs follow the {generator.config.convention!r} convention, but "
             f"the surface is of the {surface.convention!r} one; they must be the same."
         )
-    weights = {
-        key: tensor.detach().to("cpu", dtype).contiguous()
-        for key, tensor in generator.state_dict().items()
-    }
+    weights = generator.state_dict()
     if problem := misfit(blueprint(generator.config), weights):
         raise ValueError(f"Only a generator as build_generator makes it can be saved: {problem}.")
-    _check_finite(weights, dtype)
+    stored = {key: tensor.to("cpu", dtype).contiguous() for key, tensor in weights.items()}
+    _check_finite(weights, stored)
     description = {
         "format": FORMAT,
         "config": json.loads(generator.config.to_json()),
@@ -154,7 +152,7 @@ def save_checkpoint(
         "origin": dataclasses.asdict(origin),
     }
     metadata = {_ENTRY: json.dumps(description)}
-    write_atomically(path, lambda part: save_file(weights, part, metadata))
+    write_atomically(path, lambda part: save_file(stored, part, metadata))
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
@@ -369,10 +367,9 @@ def shorten(names: list[str], limit: int = 6) -> str:
     return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")
 
 
-def _check_finite(weights: Mapping[str, Tensor], dtype: torch.dtype | None) -> None:
-    bad = [key for key, tensor in weights.items() if not tensor.isfinite().all()]
+def _check_finite(weights: Mapping[str, Tensor], stored: Mapping[str, Tensor]) -> None:
+    bad = [key for key, tensor in stored.items() if not tensor.isfinite().all()]
+    if any(not weights[key].isfinite().all() for key in bad):
+        raise ValueError(f"These weights are not finite: {shorten(bad)}. Save earlier ones.")
     if bad:
-        remedy = (
-            "Store them as float32" if dtype == torch.float16 else "Take weights from before that"
-        )
-        raise ValueError(f"Not finite, or too large to store: {shorten(bad)}. {remedy}.")
+        raise ValueError(f"Too large for float16: {shorten(bad)}. Store the weights as float32.")

@@ -207,29 +207,25 @@ def read_state_dict(file: str | Path) -> dict[str, Tensor]:
         raise FileNotFoundError(f"There is no file {file} to import.")
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(_refusal(file, str(error))) from None
+    except (PermissionError, MemoryError):
+        raise
     except Exception as error:  # a broken archive can raise nearly anything from inside the reader
-        raise CheckpointError(
-            f"{file} is cut off or no file of PyTorch ({type(error).__name__}: "
-            f"{_first_line(str(error))}). Get it again."
-        ) from error
+        raise CheckpointError(_refusal(file, error)) from error
     return _network_of(file, content)
 
 
-def _refusal(file: Path, reason: str) -> str:
-    asked = re.search(r"GLOBAL ([\w.]+)", reason)
-    if asked is None:
-        return f"{file} is cut off or no file of PyTorch. Get it again."
+def _refusal(file: Path, error: Exception) -> str:
+    asked = re.search(r"GLOBAL ([\w.]+)", str(error))
+    if isinstance(error, pickle.UnpicklingError) and asked:
+        return (
+            f"{file} is refused, and nothing of it was run: it asks for {asked[1]}, where weights "
+            "are tensors by name and nothing else. If you trust its author, load it yourself and "
+            "save the network's state_dict() alone."
+        )
     return (
-        f"{file} is refused, and nothing of it was run: it asks for {asked[1]}, where weights are "
-        "tensors by name and nothing else. If you trust its author, load it yourself and save the "
-        "network's state_dict() alone."
+        f"{file} is cut off, or no file that torch.save made of a state_dict. Nothing of it was "
+        "run. Get it again."
     )
-
-
-def _first_line(text: str) -> str:
-    return text.partition("\n")[0]
 
 
 def _network_of(file: Path, content: Any) -> dict[str, Tensor]:
@@ -244,15 +240,24 @@ def _network_of(file: Path, content: Any) -> dict[str, Tensor]:
             f"{file} holds a {type(content).__name__}; it takes a network's state_dict: tensors by "
             "name."
         )
-    others = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
-    if others or not all(isinstance(key, str) for key in content):
+    others = [
+        f"{key} ({type(value).__name__})"
+        for key, value in content.items()
+        if not (isinstance(key, str) and isinstance(value, Tensor))
+    ]
+    if others:
         raise CheckpointError(
-            f"{file} holds other things than tensors: {shorten(others)}. It takes a network's "
-            "state_dict alone: tensors by name."
+            f"{file} holds other things than tensors by name: {shorten(others)}. It takes a "
+            "network's state_dict alone."
         )
     weights = {key.removeprefix("module."): tensor for key, tensor in content.items()}
     if len(weights) < len(content):
         raise CheckpointError(f"{file} has keys twice, once with and once without 'module.'.")
+    if broken := [key for key, tensor in weights.items() if not tensor.isfinite().all()]:
+        raise CheckpointError(
+            f"{file} holds numbers that are not finite: {shorten(broken)}. Get it again, or take "
+            "one that was saved earlier."
+        )
     return weights
 
 

@@ -49,7 +49,7 @@ def test_one_verdict_a_patch(
 
 
 @pytest.mark.parametrize(
-    ("config", "millions"),
+    ("config", "count"),
     [
         (DiscriminatorConfig(), 6_962_625),
         (DiscriminatorConfig(background_channels=4), 13_923_202),
@@ -58,10 +58,10 @@ def test_one_verdict_a_patch(
         (DiscriminatorConfig(layout="global-body-head", background_channels=4), 27_848_452),
     ],
 )
-def test_as_many_weights_as_the_papers(config: DiscriminatorConfig, millions: int) -> None:
+def test_as_many_weights_as_the_papers(config: DiscriminatorConfig, count: int) -> None:
     with torch.device("meta"):
         judge = build_discriminator(config)
-    assert sum(tensor.numel() for tensor in judge.parameters()) == millions
+    assert sum(tensor.numel() for tensor in judge.parameters()) == count
 
 
 @pytest.mark.parametrize("name", DISCRIMINATORS)
