@@ -63,7 +63,7 @@ class Files:
 
     def of(self, name: str) -> Files:
         """The files of one of several plans: ``x.mp4`` -> ``x_view90.mp4`` of the plan "view 90"."""
-        ending = "_" + name.replace(" ", "")
+        ending = "_" + name.replace(" ", "").replace(".", "_")  # a dot would begin a suffix
 
         def named(path: Path | None) -> Path | None:
             return path and path.with_name(f"{path.stem}{ending}{path.suffix}")

@@ -157,8 +157,8 @@ def test_a_comparison_needs_a_motion_picture_for_every_frame(tmp_path: Path) -> 
 
 
 def test_names_of_several_plans() -> None:
-    files = Files(Path("a/x.mp4"), Path("inputs")).of("view -90")
-    assert files == Files(Path("a/x_view-90.mp4"), Path("inputs_view-90"))
+    files = Files(Path("a/x.mp4"), Path("inputs")).of("view -90.5")
+    assert files == Files(Path("a/x_view-90_5.mp4"), Path("inputs_view-90_5"))
 
 
 def test_columns_go_to_their_consumers() -> None:
