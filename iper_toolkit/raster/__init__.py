@@ -91,17 +91,55 @@ def rasterize(
         raise ValueError(f"size is {size}; a picture has at least 1 pixel a side.")
     if engine not in get_args(Engine):
         raise ValueError(f"engine is {engine!r}; choose one of: {', '.join(get_args(Engine))}.")
-    if engine == "auto":
-        engine = _usual_engine(vertices.device.type)
     leading = vertices.shape[:-2]
-    frames = vertices.detach().reshape(leading.numel(), *vertices.shape[-2:])
-    draw = _gpu_engine() if engine == "gpu" else _rasterize_on_cpu
-    face, barycentric = draw(
-        frames, faces.detach(), int(size), eye_distance=eye_distance, near=near, far=far
+    face, barycentric = torch.ops.iper_toolkit.rasterize(
+        vertices.detach().reshape(leading.numel(), *vertices.shape[-2:]),
+        faces,
+        int(size),
+        float(eye_distance),
+        float(near),
+        float(far),
+        engine,
     )
     return Fragments(
-        face=face.to(vertices.device).reshape(*leading, size, size),
-        barycentric=barycentric.to(vertices.device).reshape(*leading, size, size, 3),
+        face=face.reshape(*leading, size, size),
+        barycentric=barycentric.reshape(*leading, size, size, 3),
+    )
+
+
+# An operator of torch, so that torch.compile takes it as it is instead of looking into it.
+_operators = torch.library.Library("iper_toolkit", "DEF")
+_operators.define(
+    "rasterize(Tensor vertices, Tensor faces, int size, float eye_distance, float near, float far, "
+    "str engine) -> (Tensor, Tensor)"
+)
+
+
+@torch.library.impl(_operators, "rasterize", "CompositeExplicitAutograd")
+def _rasterize(
+    vertices: Tensor,
+    faces: Tensor,
+    size: int,
+    eye_distance: float,
+    near: float,
+    far: float,
+    engine: Engine,
+) -> tuple[Tensor, Tensor]:
+    """(N, V, 3) -> face (N, size, size), barycentric (N, size, size, 3) on the same device."""
+    if engine == "auto":
+        engine = _usual_engine(vertices.device.type)
+    draw = _gpu_engine() if engine == "gpu" else _rasterize_on_cpu
+    face, barycentric = draw(vertices, faces, size, eye_distance=eye_distance, near=near, far=far)
+    return face.to(vertices.device), barycentric.to(vertices.device)
+
+
+@torch.library.register_fake("iper_toolkit::rasterize", lib=_operators)
+def _rasterize_shapes(
+    vertices: Tensor, faces: Tensor, size: int, *settings: object
+) -> tuple[Tensor, Tensor]:
+    shape = (len(vertices), size, size)
+    return vertices.new_empty(shape, dtype=torch.int32), vertices.new_empty(
+        (*shape, 3), dtype=torch.float32
     )
 
 

@@ -271,21 +271,6 @@ def test_double_vertices_and_vertices_with_gradient_are_drawn() -> None:
     assert torch.equal(plain.barycentric, double.barycentric)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a second device")
-def test_another_device_gets_the_same_picture_and_is_told_once(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    vertices, faces = (torch.from_numpy(array) for array in ellipsoid())
-    plain = rasterize(vertices, faces, 16)
-    for _ in range(2):
-        there = rasterize(vertices.cuda(), faces.cuda(), 16)
-    assert there.face.is_cuda
-    assert torch.equal(there.face.cpu(), plain.face)
-    carried = interpolate(there, vertices.cuda(), faces.cuda())
-    assert torch.allclose(carried.cpu(), interpolate(plain, vertices, faces))
-    assert sum("runs on the CPU" in record.message for record in caplog.records) == 1
-
-
 def test_fragments_check_themselves() -> None:
     with pytest.raises(ValueError, match=r"it must be \(4, 4, 3\)"):
         Fragments(torch.zeros(4, 4, dtype=torch.int32), torch.zeros(4, 5, 3))
