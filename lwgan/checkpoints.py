@@ -135,11 +135,7 @@ def save_checkpoint(
         raise ValueError(f"Weights are written to a {SUFFIX} file, not to {path}.")
     if dtype not in (None, *DTYPES.values()):
         raise ValueError(f"Weights are stored as {' or '.join(DTYPES)}, not as {dtype}.")
-    if generator.config.convention != surface.convention:
-        raise ValueError(
-            f"The generator's inputs follow the {generator.config.convention!r} convention, but "
-            f"the surface is of the {surface.convention!r} one; they must be the same."
-        )
+    _check_conventions(generator.config, surface)
     weights = generator.state_dict()
     if problem := misfit(blueprint(generator.config), weights):
         raise ValueError(f"Only a generator as build_generator makes it can be saved: {problem}.")
@@ -174,9 +170,10 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     except SafetensorError as error:
         raise CheckpointError(_not_safetensors(path, error)) from error
     try:
-        config = GeneratorConfig.from_json(json.dumps(description["config"]))
+        config = GeneratorConfig.from_json(json.dumps(dict(description["config"])))
         surface = SurfaceId(**description["surface"])
         origin = Origin(**description["origin"])
+        _check_conventions(config, surface)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{path} does not describe its weights as {FORMAT} should ({error}). Get it again."
@@ -273,6 +270,14 @@ def variant_of(config: GeneratorConfig) -> str:
     kind = (config.fusion, config.background_network)
     named = {(preset.fusion, preset.background_network): name for name, preset in PRESETS.items()}
     return named.get(kind, f"{config.fusion} without background")
+
+
+def _check_conventions(config: GeneratorConfig, surface: SurfaceId) -> None:
+    if config.convention != surface.convention:
+        raise ValueError(
+            f"the generator's inputs follow the {config.convention!r} convention, but its surface "
+            f"is of the {surface.convention!r} one; they must be the same"
+        )
 
 
 def _preset(name: str) -> GeneratorConfig:

@@ -378,11 +378,11 @@ def test_a_discriminator_is_no_generator(tmp_path: Path, tables: SurfaceTables) 
 
 
 def test_an_optimiser_is_no_network(tmp_path: Path, tables: SurfaceTables) -> None:
-    network = torch.nn.Linear(2, 2)
-    optimiser = torch.optim.Adam(network.parameters())
-    network(torch.ones(1, 2)).sum().backward()
-    optimiser.step()
-    assert "an optimiser's state" in refusal(optimiser.state_dict(), tmp_path, tables)
+    adam = {
+        "state": {0: {"step": torch.tensor(1.0), "exp_avg": torch.zeros(2)}},
+        "param_groups": [{"lr": 1e-4, "betas": (0.9, 0.999), "params": [0]}],
+    }
+    assert "an optimiser's state" in refusal(adam, tmp_path, tables)
 
 
 def test_other_networks_are_told_what_is_taken(tmp_path: Path, tables: SurfaceTables) -> None:
