@@ -25,6 +25,7 @@ from lwgan.correspondence import (
     faces_in_view,
     flow_to,
     keep_faces,
+    visible_faces,
     with_neighbours,
 )
 from lwgan.generators.records import GeneratorInputs
@@ -146,12 +147,10 @@ def compose_sources(
     # The reference looks for what a source shows with the faces as they are drawn in the texture,
     # so mirrored charts are seen from inside.
     reference = settings.convention == "reference"
-    side = max(size, settings.visibility_size)
-    visible = with_neighbours(faces_in_view(vertices, tables.faces, side), tables.nearest)
-    shown = visible
-    if reference:
-        seen = faces_in_view(vertices, tables.texture_faces, side)
-        shown = with_neighbours(seen, tables.nearest)
+    visible = visible_faces(fragments, tables.num_faces)
+    visible |= _in_view(vertices, tables.faces, settings, size)
+    shown = _in_view(vertices, tables.texture_faces, settings, size) if reference else visible
+    visible, shown = (with_neighbours(faces, tables.nearest) for faces in (visible, shown))
     charts = tables.texture_fragments(size)
     texture_points = face_points(vertices, tables.texture_faces)
     texture_visibility = visibility(
@@ -308,6 +307,11 @@ def head_and_body_boxes(keypoints: Tensor, size: int) -> tuple[Tensor, Tensor]:
         Two (..., 4) int64: min_x, max_x, min_y, max_y.
     """
     return head_box(keypoints, size), body_box(keypoints, size, DISCRIMINATOR_BODY_FACTOR)
+
+
+def _in_view(vertices: Tensor, faces: Tensor, settings: CompositionSettings, size: int) -> Tensor:
+    """(B, S, F) bool: faces that the sources show when looked at closely enough."""
+    return faces_in_view(vertices, faces, max(size, settings.visibility_size))
 
 
 def _extend(
