@@ -309,6 +309,10 @@ def _run(
         _print_problems(
             "failed", {f"{one['method']} on {one['case']}": one["error"] for one in failed}
         )
+        if absent := [kind for kind in settings.kinds if kind not in {c.kind for c in plan.cases}]:
+            click.echo(
+                f"No case of kind {', '.join(absent)} in this dataset and protocol.", err=True
+            )
         _print_problems("without a frame to score, so not in the table", summary["unscored_cases"])
         _print_problems("not in the dataset", plan.missing)
         _print_problems("unreadable", unreadable)

@@ -21,7 +21,7 @@ from benchmarks.tasks import KINDS, Kind
 from iper_toolkit.images import read_image
 
 # Together these keep the page at a few megabytes; other people are left out evenly, by name.
-_MOST_PICTURES = 180
+_MOST_PICTURES, _MOST_ON_PAGE = 180, 360
 _LONGEST_SIDE = 256
 _FRAMES_A_PERSON = 3
 MOST_CURVES = 3
@@ -72,6 +72,11 @@ def read_cases(run_folder: Path, methods: Iterable[str]) -> dict[str, Case]:
     return {key: Case(key, records) for key, records in sorted(found.items())}
 
 
+def num_pictures(num_boards: int) -> int:
+    """How many pictures each board of a page may show."""
+    return min(_MOST_PICTURES, _MOST_ON_PAGE // max(1, num_boards))
+
+
 def people_galleries(
     run_folder: Path,
     scores: pd.DataFrame,
@@ -79,6 +84,7 @@ def people_galleries(
     column: Column,
     methods: Sequence[str],
     kind: Kind,
+    most_pictures: int = _MOST_PICTURES,
 ) -> tuple[list[Gallery], int]:
     """A gallery for each person, and how many people have pictures at all.
 
@@ -89,6 +95,7 @@ def people_galleries(
         column: the metric of `scores`.
         methods: columns of the gallery; the first one decides which frames are shown.
         kind: of the board's cases.
+        most_pictures: of all galleries together; other people are left out.
     """
     with_pictures = _scores_with_pictures(scores, cases)
     leading = with_pictures[
@@ -96,7 +103,7 @@ def people_galleries(
     ]
     people = sorted(leading["subject"].unique())
     columns = (*kind.sources, kind.truth, *methods)
-    shown = spread_evenly(people, _MOST_PICTURES // (_FRAMES_A_PERSON * len(columns)))
+    shown = spread_evenly(people, most_pictures // (_FRAMES_A_PERSON * len(columns)))
     galleries = []
     for subject in shown:
         own = leading[leading["subject"] == subject]

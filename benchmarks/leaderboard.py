@@ -22,6 +22,7 @@ import pyarrow as pa
 from benchmarks.intervals import FEWEST_SUBJECTS, Mean, mean_interval, paired_difference, ranks
 from benchmarks.metrics import METRICS
 from benchmarks.results import COMPARABLE, to_frame
+from benchmarks.tasks import KINDS
 from benchmarks.words import count
 from iper_toolkit.assets import manifests_folder
 
@@ -129,7 +130,7 @@ class Published:
 
 
 def build_boards(table: pa.Table) -> list[Board]:
-    """All boards of a table of rows, sorted by what they are about.
+    """All boards of a table of rows: imitation, transfer, view, and each sorted by what it is about.
 
     Raises:
         ValueError: the table is empty, or names a metric that this version does not know.
@@ -141,10 +142,11 @@ def build_boards(table: pa.Table) -> list[Board]:
     if unknown:
         raise ValueError(f"This version knows no metric {', '.join(unknown)}; update it.")
     rows["method"] = _labels(rows)
-    return [
+    boards = [
         _board(dict(zip(COMPARABLE, facts, strict=True)), part)
         for facts, part in rows.groupby(list(COMPARABLE), observed=True, sort=True)
     ]
+    return sorted(boards, key=lambda board: list(KINDS).index(board.facts["kind"]))
 
 
 def _labels(rows: pd.DataFrame) -> pd.Series:

@@ -58,7 +58,7 @@ class LwganMethod:
         self._body, self._device = setup.body, torch.device(setup.device)
 
     def personalize(self, person: methods.Person) -> None:
-        self._wearers = (Dressed(_as_person(person)),)
+        self._wearers: tuple[Dressed, ...] = (Dressed(_as_person(person)),)
 
     def dress(self, wearers: Sequence[methods.Dressed]) -> None:
         self._wearers = tuple(Dressed(_as_person(one.person), one.parts) for one in wearers)

@@ -32,6 +32,26 @@ from benchmarks.words import NONE, count, listed, megabytes, number, seconds, se
 from iper_toolkit.atomic import write_atomically
 from iper_toolkit.protocols import shipped_protocols
 
+# What a reader must know of a kind of case beside what its title says.
+_TASK_RULES = {
+    "own": (
+        "Two clips of one person in two outfits: the head is taken from the first, all else from the second, whose "
+        "motion, camera, scene and frames are the truth. The first clip's shape is drawn."
+    ),
+    "other": (
+        "The person in their own motion, camera and scene; head and hands are theirs, torso, arms, legs and feet "
+        "another person's. The truth was drawn so. Bare skin of the limbs stays the other person's in what a "
+        "method can see."
+    ),
+    "turn": (
+        "Frames of a clip in which the person turns, drawn with their own poses and cameras. Poses differ a little "
+        "from frame to frame, as in life."
+    ),
+    "instant": (
+        "One moment of a clip, the person turned on the spot while the scene stands still; the truth was drawn so. "
+        "Where the moment is a source, only the side that it shows counts as seen."
+    ),
+}
 _MASKS = {
     "set": "the dataset's own masks",
     "file": "masks beside each clip",
@@ -61,7 +81,15 @@ def _page(run_folder: Path) -> Page:
     colors = {name: k % NUM_COLORS for k, name in enumerate(sorted(methods))}
     cases = gallery.read_cases(run_folder, methods)
     shown = [
-        _board(run_folder, f"board-{k}", board, _rows_of(rows, board), cases, colors)
+        _board(
+            run_folder,
+            f"board-{k}",
+            board,
+            _rows_of(rows, board),
+            cases,
+            colors,
+            gallery.num_pictures(len(boards)),
+        )
         for k, board in enumerate(boards, 1)
     ]
     scored = set(rows["case"].unique())
@@ -77,7 +105,7 @@ def _page(run_folder: Path) -> Page:
     not_tried = run["missing_cases"] | run["unreadable_cases"]
     return Page(
         title=_title(run, boards),
-        lede=" ".join(_lede(board, _rows_of(rows, board)) for board in boards)
+        lede=_lede([(board, _rows_of(rows, board)) for board in boards])
         or "Pictures only: nothing of this run has a true frame to compare with.",
         banners=tuple(_banners(run, boards)),
         facts=tuple(_facts(run, rows)),
@@ -129,18 +157,36 @@ def _title(run: dict[str, Any], boards: Sequence[leaderboard.Board]) -> str:
     return f"{listed(names)} on {run['dataset']['name']}"
 
 
-def _lede(board: leaderboard.Board, rows: pd.DataFrame) -> str:
-    facts = board.facts
-    does = KINDS[facts["kind"]].does
+def _lede(boards: Sequence[tuple[leaderboard.Board, pd.DataFrame]]) -> str:
+    """What was done, in a sentence or, of several kinds of case, in two."""
+    if not boards:
+        return ""
+    first = boards[0][0]
+    facts = first.facts
     drawn = "synthetic " if facts["synthetic"] else ""
-    people = count(board.num_subjects, f"{drawn}person", f"{drawn}people")
-    frames = max(entry.num_frames for entry in board.entries)
-    return (
-        f"{sentence_count(len(board.entries), 'method')} re-made {people} {does}, each from "
-        f"{count(facts['num_sources'], 'source picture')}: {count(rows['clip'].nunique(), 'clip')}, "
-        f"{count(frames, 'scored frame')} of {facts['size']} \N{MULTIPLICATION SIGN} {facts['size']} pixels, under protocol "
-        f"{facts['protocol']} version {facts['protocol_version']} (digest {facts['protocol_digest'][:12]})."
+    most = max(board.num_subjects for board, _ in boards)
+    methods = sentence_count(max(len(board.entries) for board, _ in boards), "method")
+    people = count(most, f"{drawn}person", f"{drawn}people")
+    sources = count(facts["num_sources"], "source picture")
+    size = f"{facts['size']} \N{MULTIPLICATION SIGN} {facts['size']} pixels"
+    protocol = (
+        f"under protocol {facts['protocol']} version {facts['protocol_version']} "
+        f"(digest {facts['protocol_digest'][:12]})."
     )
+    done = [(KINDS[board.facts["kind"]].does, _amount(board, rows)) for board, rows in boards]
+    if len(done) == 1:
+        ((does, amount),) = done
+        return f"{methods} re-made {people} {does}, each from {sources}: {amount} of {size}, {protocol}"
+    told = "; ".join(f"{does}: {amount}" for does, amount in done)
+    return (
+        f"{methods} re-made {people}, each from {sources}, in pictures of {size}, {protocol} "
+        f"{told[0].upper()}{told[1:]}."
+    )
+
+
+def _amount(board: leaderboard.Board, rows: pd.DataFrame) -> str:
+    frames = max(entry.num_frames for entry in board.entries)
+    return f"{count(rows['clip'].nunique(), 'clip')}, {count(frames, 'scored frame')}"
 
 
 def _banners(run: dict[str, Any], boards: Sequence[leaderboard.Board]) -> list[Banner]:
@@ -246,6 +292,7 @@ def _board(
     rows: pd.DataFrame,
     cases: dict[str, gallery.Case],
     colors: dict[str, int],
+    most_pictures: int,
 ) -> Board:
     decisive = board.columns[board.decisive]
     scores = rows[
@@ -256,7 +303,7 @@ def _board(
     methods = [entry.method for entry in board.entries]
     kind = KINDS[board.facts["kind"]]
     galleries, num_people = gallery.people_galleries(
-        run_folder, scores, cases, decisive, methods, kind
+        run_folder, scores, cases, decisive, methods, kind, most_pictures
     )
     note = (
         f"Of each person the best, the median and the worst picture of {methods[0]} by {decisive.title}, out of "
@@ -345,6 +392,9 @@ def _rules(run: dict[str, Any], boards: Sequence[leaderboard.Board]) -> list[Fac
         "unseen": "A frame that a method saw as its source is drawn but not scored.",
         "official": "Every frame of a case is scored, source frames too, as the official protocol has it.",
     }[settings["targets"]]
+    kinds = [
+        one for one in dict.fromkeys(board.facts["kind"] for board in boards) if one in _TASK_RULES
+    ]
     sources = sorted({c.mask_source for board in boards for c in board.columns if c.mask_source})
     rules = [
         Fact(
@@ -357,6 +407,7 @@ def _rules(run: dict[str, Any], boards: Sequence[leaderboard.Board]) -> list[Fac
             f"pixels by {settings['resize']} (area averaging when shrinking, bilinear when enlarging).",
         ),
         Fact("Targets", targets),
+        *(Fact(KINDS[kind].title, _TASK_RULES[kind]) for kind in kinds),
         Fact(
             "Means",
             "Frames are averaged to cases, cases to clips, clips to people, people to the mean shown; a long clip "

@@ -49,13 +49,13 @@ KINDS: dict[str, Kind] = {
         "Appearance transfer: each person in the outfit of somebody else",
         "in the outfit of somebody else",
         has_true_pictures=True,
-        sources=("Head from", "Clothes from"),
+        sources=("Person", "Clothes from"),
         truth="True picture",
     ),
     "turn": Kind(
         "view",
         "Novel view: each person as they turn around",
-        "from the sides that a turn shows",
+        "as they turn around",
     ),
     "instant": Kind(
         "view",

@@ -141,9 +141,10 @@ class ImitationCase:
 class TransferCase:
     """A person in another outfit: head from `person`, clothes from `outfit_from`, motion from `driver`.
 
-    Of kind "own" the outfit is another one of the same person's: its clip is the motion and the truth too. Of
-    kind "other" it is somebody else's, and the person is drawn in their own motion and place; the truth is
-    among the `true_pictures` of the dataset.
+    Of kind "own" the outfit is another one of the same person's: its clip is the motion and the truth too, and as
+    in the official evaluation all but the head is taken from it. Of kind "other" the outfit is somebody else's:
+    the person keeps their hands and is drawn in their own motion and place; the truth is among the
+    `true_pictures` of the dataset.
     """
 
     key: str
@@ -159,9 +160,13 @@ class TransferCase:
 
     @property
     def people(self) -> tuple[Sources, ...]:
+        kept, worn = {
+            "own": (("head",), ("body",)),
+            "other": (("head", "hands"), ("torso", "arms", "legs", "feet")),
+        }[self.kind]
         return (
-            Sources(self.person, self.person_source_frames, ("head",)),
-            Sources(self.outfit_from, self.outfit_source_frames, ("body",)),
+            Sources(self.person, self.person_source_frames, kept),
+            Sources(self.outfit_from, self.outfit_source_frames, worn),
         )
 
     @property

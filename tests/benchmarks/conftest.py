@@ -1,5 +1,7 @@
 """A small dataset without files: people drawn from the open body, read as the runner reads prepared clips."""
 
+import csv
+import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +13,11 @@ from numpy.typing import NDArray
 
 from iper_toolkit.body import Body, BodyParams, load_body
 from iper_toolkit.camera import project
-from iper_toolkit.images import resize
+from iper_toolkit.crop import SquareCrop
+from iper_toolkit.images import resize, write_image
 from iper_toolkit.protocols import Protocol, write_protocol
 from iper_toolkit.raster import interpolate, rasterize
+from iper_toolkit.true_pictures import TruthTables
 
 DRAWN_SIZE = 96
 
@@ -31,6 +35,7 @@ class FakeClip:
 
     def __post_init__(self) -> None:
         self.body_id = self.body.id
+        self.crop = SquareCrop.whole(DRAWN_SIZE, DRAWN_SIZE)
         self.valid = np.ones(self.num_frames, bool)
         seed = sum(map(ord, self.id))
         generator = np.random.default_rng(seed)
@@ -109,6 +114,69 @@ def dataset(_drawn_clips: dict[str, FakeClip]) -> FakeDataset:
         clip.mask_source = "set"
         clip.reads = []
     return FakeDataset(dict(_drawn_clips))
+
+
+@pytest.fixture
+def every_task(dataset: FakeDataset, tmp_path: Path) -> Protocol:
+    """Two clips of person 001 that wear each other's clothes, four views of one, and self-imitation of all."""
+    lengths = {name: clip.num_frames for name, clip in dataset.clips.items()}
+    one, two = "001/1/1", "001/1/2"
+    return write_protocol(
+        tmp_path / "every-task",
+        id="every-v1",
+        dataset="fake",
+        title="Drawn people at every task",
+        sources=[(name, n, k, 2 + 2 * k) for name in lengths for n in (1, 2) for k in range(n)],
+        self_imitation=[(name, 0, length - 1) for name, length in lengths.items()],
+        cross_imitation=[("001/1/2", "002/1/2", 1, 5, 0, 4)],
+        views=[(one, "evaluated", k, 2 * k, 90 * k) for k in range(4)],
+        appearance_transfer=[(one, two), (two, one)],
+    )
+
+
+@pytest.fixture
+def truths(dataset: FakeDataset, tmp_path: Path) -> TruthTables:
+    """True pictures of 002/1/2: in the outfit of 001/1 at frames 1, 2 and 4, and frame 2 from four sides."""
+    root, clip = tmp_path / "root", dataset.clip("002/1/2")
+    other, frames, angles = "truth/transfer/002/1/2/wearing_001_1", (1, 2, 4), (0, 90, 180, 270)
+    instant = "truth/views/002/1/2/at_0002"
+    worn = np.stack([dataset.clip("001/1/1").frames([frame], DRAWN_SIZE)[0] for frame in frames])
+    turned = np.repeat(clip.frames([2], DRAWN_SIZE), len(angles), 0) // np.uint8(
+        [[[[1]]], [[[2]]], [[[3]]], [[[4]]]]
+    )
+    for folder, numbers, pictures in ((other, frames, worn), (instant, angles, turned)):
+        for number, picture in zip(numbers, pictures, strict=True):
+            write_image(root / folder / f"{number:04d}.png", picture)
+    np.savez(root / other / "masks.npz", masks=clip.masks(frames, DRAWN_SIZE))
+    np.savez(root / instant / "masks.npz", masks=clip.masks([2] * 4, DRAWN_SIZE))
+    fits = clip.params([2] * 4)
+    fits.camera[:, 1] = torch.arange(4) / 10  # so that each angle has a fit of its own
+    fit = {"cams": fits.camera.numpy(), "pose": fits.pose.numpy(), "shape": fits.shape.numpy()}
+    (root / instant / "pose_shape.pkl").write_bytes(
+        pickle.dumps({**fit, "body_id": clip.body_id}, protocol=2)
+    )
+    write_csv(
+        root / "truth" / "transfer.csv",
+        ["clip", "outfit_from", "frame", "picture"],
+        *(["002/1/2", "001/1", frame, f"{other}/{frame:04d}.png"] for frame in frames),
+        [
+            "002/1/2",
+            "002/2",
+            1,
+            f"{other}/0001.png",
+        ],  # an outfit of their own: not this table's business
+    )
+    write_csv(
+        root / "truth" / "views.csv",
+        ["clip", "frame", "angle_degrees", "picture"],
+        *(["002/1/2", 2, angle, f"{instant}/{angle:04d}.png"] for angle in angles),
+    )
+    return TruthTables.read(root)
+
+
+def write_csv(path: Path, *rows: list[object]) -> None:
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
 
 
 @pytest.fixture
