@@ -280,8 +280,7 @@ def imitate(
             views=views,
             bullet_time=moments,
         )
-        written = _draw(chosen, plans, driver, followed.origin)
-    _report(chosen, written)
+        _draw(chosen, plans, driver, followed.origin)
 
 
 @main.command()
@@ -355,8 +354,7 @@ def transfer(
             camera=camera,
             smooth=not no_smoothing,
         )
-        written = _draw(chosen, [plan], driver, followed.origin if followed else ())
-    _report(chosen, written)
+        _draw(chosen, [plan], driver, followed.origin if followed else ())
 
 
 @main.command()
@@ -421,8 +419,7 @@ def view(
             num_views=turn or tasks.NUM_VIEWS,
             rest_pose=t_pose,
         )
-        written = _draw(chosen, [plan], None, ())
-    _report(chosen, written)
+        _draw(chosen, [plan], None, ())
 
 
 @main.command("import-weights")
@@ -611,15 +608,18 @@ class DrawingOptions:
         from lwgan.surface_tables import surface_tables
 
         if self.seed is None:
-            return load_checkpoint(self.weights)
-        click.secho(
-            f"RANDOM WEIGHTS (seed {self.seed}): this network was never trained, and what it draws is noise. "
-            "--inputs-out shows what it is given.",
-            err=True,
-            bold=True,
-        )
-        tables = surface_tables(self.load_body(), "reference")
-        return random_checkpoint(self.preset or "attlwb-spade", self.seed, tables)
+            checkpoint = load_checkpoint(self.weights)
+        else:
+            tables = surface_tables(self.load_body(), "reference")
+            checkpoint = random_checkpoint(self.preset or "attlwb-spade", self.seed, tables)
+        if checkpoint.origin.how == "random":  # a file may hold random weights, too
+            click.secho(
+                f"RANDOM WEIGHTS ({checkpoint.name}): this network was never trained, and what it draws is "
+                "noise. --inputs-out shows what it is given.",
+                err=True,
+                bold=True,
+            )
+        return checkpoint
 
     def read_background(self) -> str | NDArray[np.uint8]:
         """A word, or (size, size, 3): the middle of a picture."""
@@ -645,8 +645,8 @@ def _draw(
     plans: Sequence[Plan],
     driver: NamedFrames | None,
     motion_origin: tuple[str, ...],
-) -> list[Written]:
-    """Draw every plan into its files; refuses before the first frame what could not be finished."""
+) -> None:
+    """Draw every plan into its files, and say so; refuses before the first frame what could not be finished."""
     import torch
 
     from lwgan.memory import check_memory
@@ -698,10 +698,11 @@ def _draw(
                 motion=driver.pictures(plan.motion_frames, chosen.size) if driver else None,
                 sidecar=not chosen.no_sidecar,
             )
-    return written
+    _report(chosen, checkpoint, written)
 
 
-def _report(chosen: DrawingOptions, written: Sequence[Written]) -> None:
+def _report(chosen: DrawingOptions, checkpoint: Checkpoint, written: Sequence[Written]) -> None:
+    is_random = checkpoint.origin.how == "random"
     if chosen.as_json:
         _print_json(
             outputs=[
@@ -713,14 +714,15 @@ def _report(chosen: DrawingOptions, written: Sequence[Written]) -> None:
                 for one in written
             ],
             size=chosen.size,
-            weights=chosen.weights,
-            random_weights=chosen.seed is not None,
+            weights=checkpoint.name,
+            weights_sha256=checkpoint.sha256,
+            random_weights=is_random,
             synthetic=True,
         )
         return
     for one in written:
         frames = "1 picture" if one.num_frames == 1 else f"{one.num_frames} frames"
-        note = ", of a network with random weights" if chosen.seed is not None else ""
+        note = ", of a network with random weights" if is_random else ""
         click.echo(f"{one.path}: {frames}{note}")
 
 
