@@ -190,9 +190,9 @@ def run(methods: tuple[str, ...], weights: str, device: str, seed: int, **shared
     """
     with _plain_errors():
         if weights:
-            from benchmarks.methods import with_weights
+            from benchmarks.methods import BUILT_IN, with_weights
 
-            methods = with_weights(methods, weights)
+            methods = with_weights(methods or tuple(BUILT_IN), weights)
         _run(methods, device, seed, **shared)
 
 

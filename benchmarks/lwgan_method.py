@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from benchmarks import methods
 from iper_toolkit.body import load_body
 from lwgan.checkpoints import Checkpoint, check_surface, load_checkpoint, random_checkpoint
+from lwgan.generators import GeneratorConfig
 from lwgan.person import Dressed, Person
 from lwgan.surface_tables import surface_tables
 from lwgan.synthesis import MULTIPLE, synthesize
 from lwgan.tasks import Plan
 
 RANDOM = "random"
-_RANDOM_VARIANT = "attlwb-spade"
+_RANDOM_CONFIG: GeneratorConfig | str = "attlwb-spade"
 # Frames drawn at once; the pictures do not depend on it.
 _BATCH = {"cpu": 4, "cuda": 16}
 _FPS = 25.0  # a plan has one; no picture depends on it
@@ -90,7 +91,7 @@ def _load(weights: str) -> Checkpoint:
         raise ValueError(f"lwgan:{weights}: the seed of random weights is a whole number.")
     # Which body's tables stand here decides nothing: `setup` puts those of the run in their place.
     tables = surface_tables(load_body("open"), "corrected")
-    return random_checkpoint(_RANDOM_VARIANT, int(seed or 0), tables)
+    return random_checkpoint(_RANDOM_CONFIG, int(seed or 0), tables)
 
 
 def _as_person(person: methods.Person) -> Person:

@@ -234,10 +234,13 @@ def _read_table(path: Path, row: type[_Row]) -> tuple[_Row, ...]:
             raise ValueError(
                 f"{path} has the columns {','.join(header)}; it takes {','.join(types)}."
             )
-        try:
-            return tuple(
-                row(*(kind(cell) for cell, kind in zip(cells, types.values(), strict=True)))
-                for cells in reader
-            )
-        except ValueError as error:
-            raise ValueError(f"{path}, line {reader.line_num}: {error}.") from error
+        rows = []
+        for cells in reader:
+            where = f"{path}, line {reader.line_num}: {','.join(cells)}"
+            if len(cells) != len(types):
+                raise ValueError(f"{where} has {len(cells)} columns; it takes {','.join(types)}.")
+            try:
+                rows.append(row(*(kind(c) for c, kind in zip(cells, types.values(), strict=True))))
+            except ValueError as error:
+                raise ValueError(f"{where}: {error}.") from error
+        return tuple(rows)

@@ -81,6 +81,22 @@ def test_cross_imitation_is_drawn(root: Path, tmp_path: Path) -> None:
     assert {len(list(folder.glob("*.png"))) for folder in folders} == {4}
 
 
+def test_every_task_runs_into_one_folder_and_page(root: Path, tmp_path: Path) -> None:
+    settings = Settings(
+        kind="scored", size=64, max_frames=2, metrics=("l1_person",), task="all", subjects=("001",)
+    )
+    _, outcomes, complete = run_described(described(root, tmp_path / "run", settings))
+    assert complete
+    assert {one.status for one in outcomes} == {"ok"}
+    boards = build_boards(read_rows(tmp_path / "run" / "rows.parquet"))
+    kinds = ["self", "own", "other", "turn", "instant"]
+    assert [board.facts["kind"] for board in boards] == kinds
+    for board in boards:
+        assert [entry.method for entry in board.entries] == ["warp", "copy"], board.title
+    page = write_report(tmp_path / "run").read_text(encoding="utf-8")
+    assert [page.count(f'id="board-{k}"') for k in range(1, 7)] == [1, 1, 1, 1, 1, 0]
+
+
 @pytest.mark.slow
 def test_two_workers_make_the_table_of_one_process(
     root: Path, undisturbed: Path, tmp_path: Path

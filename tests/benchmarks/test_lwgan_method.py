@@ -1,0 +1,178 @@
+"""The generator as a method: its weights, its three tasks, and what it is refused."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.lwgan_method import LwganMethod
+from benchmarks.methods import Dresser, Setup, load_method, with_weights
+from benchmarks.planning import Settings
+from benchmarks.record import read_run
+from benchmarks.results import read_rows
+from benchmarks.runner import Run, run_all
+from iper_toolkit.body import Body
+from iper_toolkit.clip import Dataset
+from iper_toolkit.images import read_image
+from iper_toolkit.protocols import Protocol
+from iper_toolkit.true_pictures import TruthTables
+from lwgan.checkpoints import CheckpointError, Origin, load_checkpoint, save_checkpoint
+from lwgan.generators import GeneratorConfig, build_generator
+from lwgan.person import Dressed, Person
+from lwgan.surface_tables import surface_tables
+from lwgan.synthesis import synthesize
+from lwgan.tasks import Plan
+
+SIZE = 48
+TINY = GeneratorConfig(
+    background_channels=(4, 8, 8, 8),
+    background_blocks=1,
+    channels=(8, 8, 8),
+    residual_blocks=1,
+    spade_hidden=4,
+    convention="corrected",
+)
+
+
+@pytest.fixture(scope="module")
+def weights(body: Body, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    torch.manual_seed(5)
+    tables = surface_tables(body, "corrected")
+    save_checkpoint(path, build_generator(TINY), surface=tables.id, origin=Origin("random", seed=5))
+    return path
+
+
+def test_all_tasks_are_drawn_and_named_by_the_file(
+    weights: Path,
+    dataset: Any,
+    every_task: Protocol,
+    truths: TruthTables,
+    tmp_path: Path,
+    body: Body,
+) -> None:
+    method = load_method(f"ours=lwgan:{weights}")
+    assert isinstance(method, Dresser)
+    settings = Settings(task="all", kind="all", size=SIZE, metrics=("l1",), max_frames=1)
+    out = tmp_path / "run"
+    run = Run(dataset, every_task, [method], settings, out, body=body, truths=truths, keep="all")
+    outcomes, complete = run_all(run)
+    assert complete
+    assert {one.status for one in outcomes} == {"ok"}
+    table = read_rows(out / "rows.parquet").to_pylist()
+    assert {row["kind"] for row in table} == {"self", "own", "other", "turn", "instant"}
+    assert {row["weights"] for row in table} == {load_checkpoint(weights).sha256}
+    assert read_run(out)["methods"]["ours"]["weights"] == load_checkpoint(weights).sha256
+    # What the run kept is what the library draws of the same people and bodies, over the driver's plate.
+    case = "transfer/001_1_1-wears-001_1_2"
+    head, clothes = dataset.clip("001/1/1"), dataset.clip("001/1/2")
+    people = tuple(
+        Dressed(
+            Person(
+                clip.id,
+                clip.frames([2], SIZE),
+                clip.masks([2], SIZE),
+                clip.params([2]),
+                clothes.background(SIZE),
+            ),
+            parts,
+        )
+        for clip, parts in ((head, ("head",)), (clothes, ("body",)))
+    )
+    bodies = clothes.params([0])
+    bodies.shape[:] = head.params([2]).shape
+    (drawn,) = synthesize(
+        Plan("transfer", people, bodies, 25.0),
+        load_checkpoint(weights),
+        body,
+        background="plate",
+    )
+    kept = read_image(out / "pictures" / "ours" / case / "00000.png")
+    assert np.abs(kept.astype(int) - drawn.picture).max() <= 1
+
+
+def test_more_sources_are_taken(
+    weights: Path, dataset: Any, every_task: Protocol, tmp_path: Path, body: Body
+) -> None:
+    settings = Settings(
+        task="transfer", kind="own", size=SIZE, metrics=("l1",), max_frames=1, num_sources=2
+    )
+    method = LwganMethod(str(weights))
+    _, complete = run_all(Run(dataset, every_task, [method], settings, tmp_path / "run", body=body))
+    assert complete
+    assert read_run(tmp_path / "run")["failures"] == []
+
+
+def test_weights_for_another_surface_stop_the_run_before_any_case(
+    dataset: Any, every_task: Protocol, tmp_path: Path, body: Body
+) -> None:
+    tables = surface_tables(body, "corrected")
+    path = tmp_path / "theirs.safetensors"
+    other = tables.id._replace(body_id="smpl-0123456789ab", digest="0" * 64)
+    save_checkpoint(path, build_generator(TINY), surface=other, origin=Origin("trained"))
+    settings = Settings(size=SIZE, metrics=("l1",))
+    run = Run(dataset, every_task, [LwganMethod(str(path))], settings, tmp_path / "run", body=body)
+    with pytest.raises(RuntimeError, match=r"SurfaceMismatch.*smpl-0123456789ab"):
+        run_all(run)
+    assert not (tmp_path / "run" / "cases").exists()
+
+
+def test_sizes_that_the_networks_cannot_halve(weights: Path, body: Body) -> None:
+    with pytest.raises(ValueError, match=r"--size must be a multiple of 8; it is 50"):
+        LwganMethod(str(weights)).setup(Setup(50, body))
+
+
+def test_random_weights_are_only_those_that_were_asked_for(
+    body: Body, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.lwgan_method._RANDOM_CONFIG", TINY)
+    one, again, two = (load_method(f"lwgan:random:{seed}") for seed in (1, 1, 2))
+    assert one.weights == again.weights != two.weights
+    one.setup(Setup(SIZE, body))
+    with pytest.raises(ValueError, match="'lwgan' takes weights: --weights FILE"):
+        load_method("lwgan")
+    with pytest.raises(ValueError, match="seed of random weights is a whole number"):
+        load_method("lwgan:random:many")
+    with pytest.raises(FileNotFoundError, match="There are no weights at"):
+        load_method("lwgan:nowhere.safetensors")
+
+
+def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(b"x")
+    with pytest.raises(CheckpointError, match="cut off or no"):
+        load_method(f"lwgan:{path}")
+
+
+def test_weights_go_to_the_methods_that_wait_for_them() -> None:
+    specs = with_weights(("warp", "lwgan", "b=lwgan", "c=lwgan:own"), "w")
+    assert specs == ("warp", "lwgan:w", "b=lwgan:w", "c=lwgan:own")
+    with pytest.raises(ValueError, match="--weights w is for --method lwgan, and the methods are"):
+        with_weights(("warp",), "w")
+
+
+def test_the_command_takes_several_weights(
+    weights: Path,
+    dataset: Any,
+    every_task: Protocol,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from click.testing import CliRunner
+
+    from benchmarks.cli import main
+
+    monkeypatch.setattr(Dataset, "open", classmethod(lambda _, root: dataset))
+    monkeypatch.chdir(tmp_path)
+    arguments = ["run", "--task", "view", "--size", "48", "--metric", "l1", "--out", "run"]
+    arguments += ["--protocol", "every-task", "--kind", "scored", "--root", "root"]
+    arguments += ["--method", "lwgan", "--weights", str(weights), "--method", f"b=lwgan:{weights}"]
+    done = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert "No case of kind instant" in done.stderr
+    assert {row["method"] for row in read_rows(Path("run/rows.parquet")).to_pylist()} == {
+        "lwgan",
+        "b",
+    }
