@@ -207,7 +207,11 @@ def nearest_points(queries: Tensor, points: Tensor, count: int) -> tuple[Tensor,
         length = near.square().sum(1)
         rows = max(_MOST_PAIRS // len(near), 1)
         for part, own in zip(members.split(rows), inside.split(rows), strict=True):
-            found = torch.addmm(length, own, near.T, alpha=-2).topk(count, largest=False)
+            with torch.autocast(
+                queries.device.type, enabled=False
+            ):  # whole numbers, or none at all
+                unlike = torch.addmm(length, own, near.T, alpha=-2)
+            found = unlike.topk(count, largest=False)
             squared[part] = found.values + own.square().sum(1, keepdim=True)
             nearest[part] = candidates[found.indices]
     return squared, nearest

@@ -26,7 +26,7 @@ from lwgan.composition import (
     previous_flows,
 )
 from lwgan.correspondence import flow_to, keep_faces
-from lwgan.surface_tables import SurfaceTables, surface_tables
+from lwgan.surface_tables import Convention, SurfaceTables, surface_tables
 from lwgan.texture import merge_sources, unwrap
 
 SIZE = 128
@@ -143,8 +143,10 @@ def test_what_one_source_hides_another_fills(
 def test_two_equal_sources_are_one(
     sources: tuple[Tensor, Tensor, Tensor], tables: SurfaceTables, settings: CompositionSettings
 ) -> None:
-    once = compose_sources(*(value[:, :1] for value in sources), tables, settings)
-    twice = compose_sources(*(value[:, [0, 0]] for value in sources), tables, settings)
+    pictures, masks, vertices = (value[:, [0, 0]] for value in sources)
+    twice = compose_sources(pictures, masks, vertices, tables, settings)
+    pictures, masks, vertices = (value[:, :1] for value in sources)
+    once = compose_sources(pictures, masks, vertices, tables, settings)
     assert torch.equal(twice.texture, once.texture)
     assert torch.equal(twice.background_inputs, once.background_inputs)
     assert twice.num_sources == 2
@@ -157,10 +159,11 @@ def test_batches_are_loops(
     settings: CompositionSettings,
 ) -> None:
     """Two people with their sources in another order, and three frames of each."""
-    mirrored = tuple(value.flip(1) for value in sources)
-    both = [torch.cat(pair) for pair in zip(sources, mirrored, strict=True)]
+    pictures, masks, vertices = (value.flip(1) for value in sources)
+    mirrored = (pictures, masks, vertices)
+    pictures, masks, vertices = (torch.cat(pair) for pair in zip(sources, mirrored, strict=True))
     poses = torch.cat([seen_from(body, 0.5, 1.0, 1.5), seen_from(body, -0.5, 3.0, 2.0)])
-    composed = compose_sources(*both, tables, settings)
+    composed = compose_sources(pictures, masks, vertices, tables, settings)
     targets = compose_targets(composed, poses, tables)
     for person, own in enumerate((sources, mirrored)):
         alone = compose_sources(*own, tables, settings)
@@ -350,7 +353,7 @@ def test_wrong_arguments_are_named(
         compose(pictures, masks, vertices[..., :2])
     with pytest.raises(ValueError, match="shows nobody"):
         compose(pictures, torch.ones_like(masks), vertices)
-    other = "reference" if tables.convention == "corrected" else "corrected"
+    other: Convention = "reference" if tables.convention == "corrected" else "corrected"
     with pytest.raises(ValueError, match=f"for the {other} convention and the tables"):
         compose_sources(*sources, tables, CompositionSettings(other))
 
