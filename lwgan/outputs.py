@@ -107,6 +107,9 @@ def check_output(out: Path, num_frames: int, *, overwrite: bool) -> None:
         ValueError: the name fits no output of so many frames.
     """
     kind = output_kind(out)
+    for folder in {out, out.parent}:
+        if folder.is_dir():
+            remove_dead_parts(folder)  # of a run that was killed
     if kind == "picture" and num_frames != 1:
         raise ValueError(
             f"{out} holds one picture, but {num_frames} are drawn. Name a video such as "
@@ -123,7 +126,6 @@ def check_output(out: Path, num_frames: int, *, overwrite: bool) -> None:
         raise FileExistsError(f"{out} is a file; name a folder, or a file with a suffix.")
     if not out.is_dir():
         return
-    remove_dead_parts(out)
     content = [path.name for path in out.iterdir()]
     strangers = [n for n in content if not _FRAME_NAME.fullmatch(n) and n != FOLDER_SIDECAR]
     if strangers:

@@ -1,5 +1,7 @@
 """Files of drawn pictures: whole or not there, several in one pass."""
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from iper_toolkit.atomic import PART_PREFIX
 from iper_toolkit.images import read_image
 from iper_toolkit.video import probe, read_frames
 from lwgan.outputs import (
@@ -129,6 +132,28 @@ def test_what_cannot_be_written_is_refused_before(tmp_path: Path) -> None:
         ("x.png", 1, False),
     ]:
         check_output(tmp_path / name, count, overwrite=overwrite)
+
+
+@pytest.mark.parametrize("name", ["x.mp4", "frames"])
+def test_what_a_kill_left_is_neither_read_nor_kept(tmp_path: Path, name: str) -> None:
+    """A process that is killed in the middle cannot tidy up; the next run does."""
+    code = (
+        "import os, numpy as np; from pathlib import Path; from lwgan.outputs import write_output; "
+        "from lwgan.provenance import Provenance\n"
+        "def frames():\n"
+        "    noise = np.random.default_rng(0)\n"
+        "    for _ in range(99):\n"  # enough that the encoder has written some
+        "        yield noise.integers(0, 256, (32, 32, 3), dtype=np.uint8)\n"
+        "    os._exit(9)\n"
+        f"write_output(Path({str(tmp_path / name)!r}), frames(), 25, "
+        "Provenance('view', {'random': True}, {}, (), (), {}, ''))"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 9
+    left = [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()]
+    assert left
+    assert all(any(part.startswith(PART_PREFIX) for part in path.parts) for path in left)
+    check_output(tmp_path / name, 3, overwrite=False)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 # ------------------------------------------------------------------------------------ several at once
