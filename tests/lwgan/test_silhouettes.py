@@ -105,6 +105,8 @@ def test_nearest_points_by_brute_force(monkeypatch: pytest.MonkeyPatch) -> None:
     again, same = nearest_points(queries, points, 3)
     assert torch.equal(again, squared)
     assert torch.equal(same, index)
+    with torch.autocast("cpu", torch.bfloat16):  # too coarse for distances of pixels
+        assert torch.equal(nearest_points(queries, points, 3)[0], expected)
     assert nearest_points(queries, points[:2], 3)[0].shape == (2000, 2)
 
 
