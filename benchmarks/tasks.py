@@ -95,7 +95,7 @@ def kinds_of(task: str, kind: str) -> tuple[str, ...]:
 def default_kind(metrics: Sequence[str], task: str = "imitation") -> tuple[str, str]:
     """What is run when nobody says, and the sentence that tells so."""
     if task in ("transfer", "view"):
-        return "all", f"Every kind of {task} that this dataset has a truth for."
+        return "scored", f"Every kind of {task} that this dataset has a truth for."
     if any(METRICS[name].kind != "paired" for name in metrics):
         return "all", "Self- and cross-imitation."
     if task == "all":
