@@ -1,7 +1,8 @@
 """Weights at rest: one .safetensors file that says what it is, where it comes from, whom it can draw.
 
 The header's metadata has one entry, "lwgan", whose JSON holds the format, the generator's config,
-the surface that its condition maps were painted on, and its origin. Nothing in the file is run.
+the surface that its condition maps were painted on, its origin, and a checksum of its numbers.
+Nothing in the file is run.
 """
 
 import dataclasses
@@ -146,6 +147,7 @@ def save_checkpoint(
         "config": json.loads(generator.config.to_json()),
         "surface": surface._asdict(),
         "origin": dataclasses.asdict(origin),
+        "checksum": _checksum(stored),
     }
     metadata = {_ENTRY: json.dumps(description)}
     write_atomically(path, lambda part: save_file(stored, part, metadata))
@@ -173,6 +175,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         config = GeneratorConfig.from_json(json.dumps(dict(description["config"])))
         surface = SurfaceId(**description["surface"])
         origin = Origin(**description["origin"])
+        checksum = description["checksum"]
         _check_conventions(config, surface)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
@@ -182,6 +185,10 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         raise CheckpointError(
             f"{path} says that it is {variant_of(config)}, but its weights are not: {problem}. "
             "Get it again."
+        )
+    if _checksum(weights) != checksum:
+        raise CheckpointError(
+            f"{path} is damaged: its numbers are not those that were saved. Get it again."
         )
     with torch.device("meta"):  # without drawing random numbers that would be thrown away
         generator = build_generator(config)
@@ -213,12 +220,8 @@ def random_checkpoint(
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach the GPU's as well
         generator = build_generator(config)
-    digest = sha256()
-    for key, tensor in generator.state_dict().items():
-        digest.update(key.encode())
-        digest.update(tensor.numpy().tobytes())
-    origin = Origin("random", seed=seed)
-    return Checkpoint(generator.eval(), tables.id, origin, digest.hexdigest(), None)
+    checksum = _checksum(generator.state_dict())
+    return Checkpoint(generator.eval(), tables.id, Origin("random", seed=seed), checksum, None)
 
 
 def check_surface(checkpoint: Checkpoint, tables: SurfaceTables) -> None:
@@ -370,6 +373,15 @@ def shorten(names: list[str], limit: int = 6) -> str:
     """A list for a message: the first few and how many more there are."""
     more = len(names) - limit
     return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")
+
+
+def _checksum(weights: Mapping[str, Tensor]) -> str:
+    """sha256 of names and numbers, whatever their order."""
+    digest = sha256()
+    for key in sorted(weights):
+        digest.update(f"{key};{weights[key].dtype};".encode())
+        digest.update(weights[key].flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _check_finite(weights: Mapping[str, Tensor], stored: Mapping[str, Tensor]) -> None:

@@ -33,7 +33,7 @@ from lwgan.checkpoints import (
 )
 from lwgan.discriminators import Discriminator, DiscriminatorConfig, Layout, build_discriminator
 from lwgan.generators import PRESETS, REFERENCE_NAMES, GeneratorConfig, build_generator
-from lwgan.generators.config import Fusion
+from lwgan.generators.config import BASELINES, Fusion
 from lwgan.surface_tables import SurfaceTables
 
 # Rules: (name of a module there, its name here). "#" is a number and stays what it is; the name of
@@ -279,7 +279,7 @@ def infer_config(
     if not any(rename(key, GENERATOR_RULES) for key in weights):
         raise CheckpointError(_not_a_generator(weights, name))
     fusions = _fusions(weights)
-    background = any(key.startswith("bg_net.") for key in weights) or fusions[0] in _BASELINES
+    background = any(key.startswith("bg_net.") for key in weights) or fusions[0] in BASELINES
     kinds = [
         preset
         for preset, config in PRESETS.items()
@@ -287,7 +287,7 @@ def infer_config(
     ]
     chosen = _choose(kinds, variant, name)
     usual = PRESETS[chosen]
-    encoder = "tsf_net.encoders" if usual.fusion in _BASELINES else "tsf_net_enc"
+    encoder = "tsf_net.encoders" if usual.fusion in BASELINES else "tsf_net_enc"
     inputs = _size(weights, "tsf_net.encoders.layers.0.0.weight", axis=1)
     return GeneratorConfig(
         fusion=usual.fusion,
@@ -312,8 +312,6 @@ def infer_config(
         temporal=temporal,
     )
 
-
-_BASELINES: tuple[Fusion, ...] = ("input-concat", "texture-warping")
 
 # A part of a key that only these fusions have, the most telling first.
 _SIGNS: tuple[tuple[str, tuple[Fusion, ...]], ...] = (

@@ -257,6 +257,14 @@ def test_a_file_that_is_cut_off(file: Path, kept: int) -> None:
         load_checkpoint(file)
 
 
+def test_a_flipped_bit_is_never_read_as_another_number(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[-5] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(CheckpointError, match="its numbers are not those that were saved"):
+        load_checkpoint(file)
+
+
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_file_of_pytorch_is_to_be_imported(tmp_path: Path, zipped: bool) -> None:
     path = tmp_path / "net.pth"
@@ -292,6 +300,7 @@ def test_a_damaged_header(file: Path, text: str) -> None:
     ("changes", "message"),
     [
         ({"config": None}, "config"),
+        ({"checksum": None}, "checksum"),
         ({"config": {"fusion": "magic"}}, "Unknown fusion 'magic'"),
         ({"config": {"depth": 3}}, "Unknown generator settings depth"),
         ({"config": "attlwb"}, "describe"),
