@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from iper_toolkit.body import BodyMismatch, BodyParams, load_body
 from iper_toolkit.clip import Clip, Dataset
-from iper_toolkit.manifest import NotPrepared, file_sha256
+from iper_toolkit.manifest import BadManifest, NotPrepared, file_sha256
 from iper_toolkit.sources import select_sources
 from lwgan.person import Motion, Person
 from lwgan.raw_files import find_raw_files, prepared_clip
@@ -248,12 +248,15 @@ def _numbers(text: str, name: str, num_frames: int) -> tuple[int, ...]:
 
 def _clip_of(root: Path | None, name: str) -> Clip | None:
     """The clip of this name in a prepared root, if there is one."""
+    is_file = Path(name).exists()
     try:
         dataset = Dataset.open(root or DEFAULT_ROOT)
-    except NotPrepared:
-        if root is not None and not Path(name).exists():
-            raise
-        return None
+    except (NotPrepared, BadManifest) as error:
+        if is_file and root is None:  # a folder that nobody named must not stand in the way
+            return None
+        if isinstance(error, NotPrepared) and (is_file or root is None):
+            return None
+        raise
     return dataset.clip(name) if name in dataset.rows else None
 
 

@@ -15,10 +15,11 @@ from click.testing import CliRunner, Result
 from iper_toolkit import __version__
 from iper_toolkit.clip import Dataset
 from iper_toolkit.images import read_image, write_image
-from iper_toolkit.video import probe, read_comment_tag, read_frames
+from iper_toolkit.video import probe, read_comment_tag, read_frames, write_video
 from lwgan import cli
 from lwgan.cli import main
 from lwgan.generators import PRESETS
+from lwgan.people import open_frames
 from lwgan.provenance import read_provenance
 
 COMMANDS = ["imitate", "transfer", "view", "import-weights", "info"]
@@ -292,6 +293,59 @@ def test_progress_is_lines_where_there_is_no_terminal(call: Call, tmp_path: Path
     sidecar = str(tmp_path / "y.mp4.json")
     assert told["outputs"] == [{"path": str(tmp_path / "y.mp4"), "frames": 4, "sidecar": sidecar}]
     assert (told["size"], told["random_weights"], told["synthetic"]) == (SIZE, True, True)
+
+
+@pytest.mark.slow
+def test_a_real_person_in_their_own_motion(
+    call: Call, real_clip_folder: Path, tmp_path: Path
+) -> None:
+    """What the network is shown is the person: near the true frames, and in their colours from behind."""
+    video, keypoints, masks = (
+        real_clip_folder / name for name in ("clip.mp4", "body25.json", "masks_half.npz")
+    )
+    frames = range(24)
+    write_video(tmp_path / "me.mp4", read_frames(video, frames), 30)
+    people = json.loads(keypoints.read_text())["frames"]
+    (tmp_path / "me.json").write_text(json.dumps({"frames": [people[n] for n in frames]}))
+    with np.load(masks) as archive:
+        np.savez_compressed(tmp_path / "me_masks.npz", masks=archive["masks"][list(frames)])
+    given = [
+        *("--source", tmp_path / "me.mp4@0,23", "--cache", tmp_path / "cache", "--size", 256),
+    ]
+    fine(
+        call(
+            *(
+                "imitate",
+                *given,
+                "--motion",
+                tmp_path / "me.mp4",
+                "--camera",
+                "copy",
+                "--no-smoothing",
+            ),
+            *("--out", tmp_path / "x.mp4", "--inputs-out", tmp_path / "inputs"),
+        )
+    )
+    fine(
+        call(
+            *("view", *given, "--angle", 0, "--angle", 180),
+            *("--out", tmp_path / "y.mp4", "--inputs-out", tmp_path / "turned"),
+        )
+    )
+    clip = open_frames(tmp_path / "me.mp4", cache=tmp_path / "cache").clip
+    truth, person = clip.frames(range(24), 256), clip.masks(range(24), 256) == 255
+    shown = np.stack([read_image(path) for path in sorted((tmp_path / "inputs").glob("*.png"))])
+    drawn = (np.abs(shown.astype(int) - 128) > 2).any(-1)
+    both = drawn & person
+    assert both.sum() > 0.75 * drawn.sum()  # the naked body lies within the dressed one
+    errors = [np.abs(a[b] - t[b]).mean() for a, b, t in zip(shown * 1.0, both, truth, strict=True)]
+    plain = [np.abs(t[b] - t[b].mean(0)).mean() for b, t in zip(both, truth, strict=True)]
+    assert errors[0] < 5  # the first source itself
+    assert np.mean(errors) < 0.75 * np.mean(plain)  # of a person in one colour
+    for path in sorted((tmp_path / "turned").glob("*.png")):
+        picture = read_image(path)
+        dressed = picture[(np.abs(picture.astype(int) - 128) > 2).any(-1)]
+        assert abs(dressed.mean() - truth[person].mean()) < 25
 
 
 # -------------------------------------------------------------------------------------------- errors

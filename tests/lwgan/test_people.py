@@ -12,10 +12,11 @@ from iper_toolkit.atomic import PART_PREFIX
 from iper_toolkit.body import BodyMismatch
 from iper_toolkit.clip import Dataset
 from iper_toolkit.images import encode_image, read_image, write_image
-from iper_toolkit.manifest import NotPrepared, file_sha256
+from iper_toolkit.manifest import BadManifest, NotPrepared, file_sha256
 from lwgan import raw_files as raw
 from lwgan.people import (
     UnfitFrames,
+    _clip_of,
     check_size,
     open_frames,
     ranges,
@@ -185,6 +186,20 @@ def test_without_a_root_a_name_is_a_file(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"no file 001/1/1, and data is no prepared"):
         read_person(["001/1/1"], size=SIZE)
+
+
+def test_damaged_tables_stand_in_nobodys_way(
+    prepared_root: Path, raw_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files are read whatever ./data is, unless it was named; a clip's name needs it."""
+    shutil.copytree(prepared_root / "manifests", tmp_path / "data" / "manifests")
+    (tmp_path / "data" / "manifests" / "clips.parquet").write_bytes(b"no table")
+    monkeypatch.chdir(tmp_path)
+    file = str(raw_files / "me.png")
+    assert _clip_of(None, file) is None
+    for root, name in [(None, "001/1/1"), (Path("data"), "001/1/1"), (Path("data"), file)]:
+        with pytest.raises(BadManifest, match="iper prepare --root data"):
+            _clip_of(root, name)
 
 
 # ----------------------------------------------------------------------------------------- raw files
