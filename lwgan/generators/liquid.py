@@ -123,11 +123,6 @@ class LiquidWarpingGenerator(nn.Module):
         """
         check_size("target", *target.shape[-2:])
         everyone, flows = [features], [flow]
-        if flow.dtype in (torch.bfloat16, torch.float16):
-            raise ValueError(
-                f"flow is {flow.dtype}, which misses pixels; keep flows in float32, whatever the "
-                "pictures are in."
-            )
         if previous is not None:
             if not self.config.attends:
                 raise ValueError(
@@ -137,6 +132,8 @@ class LiquidWarpingGenerator(nn.Module):
                 raise ValueError("previous is given without previous_flow; both or neither.")
             everyone.append(previous)
             flows.append(previous_flow)
+        for seen, flow_there in zip(everyone, flows, strict=True):
+            _check_flow(flow_there, target, seen)
         frames = pictures_for(self.target, target)
         image, mask = self._draw(frames, everyone, flows)
         shape = target.shape[:2]
@@ -198,3 +195,26 @@ class LiquidWarpingGenerator(nn.Module):
 def _warped(samplings: Sequence[GridSampling | RowSampling], features: Sequence[Tensor]) -> Tensor:
     """Everything looked at: (B, S_i, C, h, w) each -> (B * T, sum of S_i, C, h, w)."""
     return side_by_side([take(level) for take, level in zip(samplings, features, strict=True)])
+
+
+def _check_flow(flow: Tensor, target: Tensor, features: SourceFeatures) -> None:
+    """Raise ValueError unless each frame has a precise flow into each source, all of one size."""
+    batch, num_frames, _, height, width = target.shape
+    shape = (batch, num_frames, features.num_sources, height, width, 2)
+    if flow.shape != shape:
+        raise ValueError(
+            f"flow is {tuple(flow.shape)}; with a target of {tuple(target.shape)} and "
+            f"{features.num_sources} sources (or previous frames) it must be {shape}."
+        )
+    if flow.dtype in (torch.bfloat16, torch.float16):
+        raise ValueError(
+            f"flow is {flow.dtype}, which misses pixels; keep flows in float32, whatever the "
+            "pictures are in."
+        )
+    first = features.encoder[0]
+    if (len(first), *first.shape[-2:]) != (batch, height // 2, width // 2):
+        raise ValueError(
+            f"features are of {len(first)}x{first.shape[1]} sources of "
+            f"{2 * first.shape[-2]}x{2 * first.shape[-1]} pixels; the target has {batch} people at "
+            f"{height}x{width}. Encode the sources at the size that is drawn."
+        )

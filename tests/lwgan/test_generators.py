@@ -434,6 +434,23 @@ def test_what_a_generator_cannot_do_is_said() -> None:
         generator.draw_target(given.target, features, given.flow.bfloat16())
 
 
+@pytest.mark.parametrize("form", ["plain", "folded"])
+def test_sources_that_do_not_fit_the_flow_are_refused(form: str) -> None:
+    """Else the fast form would read rows of other sources."""
+    generator, given = made(small("attlwb-spade")), inputs(num_sources=3)
+    if form == "folded":
+        generator = generator.for_inference()
+    fewer = generator.encode_sources(given.source[:, :2])
+    with pytest.raises(ValueError, match=r"flow is .* and 2 sources .* it must be"):
+        generator.draw_target(given.target, fewer, given.flow)
+    larger = generator.encode_sources(inputs(num_sources=3, height=32).source)
+    with pytest.raises(ValueError, match=r"32x24 pixels.*Encode the sources at the size"):
+        generator.draw_target(given.target, larger, given.flow)
+    features = generator.encode_sources(given.source)
+    with pytest.raises(ValueError, match=r"flow is .* and 3 sources"):
+        generator.draw_target(given.target, features, given.flow, features, given.flow[:, :, :2])
+
+
 def test_sources_of_several_people_stand_in_a_row() -> None:
     generator, given = made(small("attlwb-spade")), inputs(num_sources=3)
     together = generator.encode_sources(given.source)
