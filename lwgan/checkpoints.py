@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 from torch import Tensor
 
 from iper_toolkit.atomic import write_atomically
@@ -149,8 +149,9 @@ def save_checkpoint(
         "origin": dataclasses.asdict(origin),
         "checksum": _checksum(stored),
     }
-    metadata = {_ENTRY: json.dumps(description)}
-    write_atomically(path, lambda part: save_file(stored, part, metadata))
+    # Not save_file, whose files nobody but their owner may read.
+    data = serialize(stored, {_ENTRY: json.dumps(description)})
+    write_atomically(path, lambda part: part.write_bytes(data))
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:

@@ -278,20 +278,13 @@ def infer_config(
     """
     if not any(rename(key, GENERATOR_RULES) for key in weights):
         raise CheckpointError(_not_a_generator(weights, name))
-    fusions = _fusions(weights)
-    background = any(key.startswith("bg_net.") for key in weights) or fusions[0] in BASELINES
-    kinds = [
-        preset
-        for preset, config in PRESETS.items()
-        if config.fusion in fusions and config.background_network == background
-    ]
-    chosen = _choose(kinds, variant, name)
+    chosen = _choose(_kinds(weights), variant, name)
     usual = PRESETS[chosen]
     encoder = "tsf_net.encoders" if usual.fusion in BASELINES else "tsf_net_enc"
     inputs = _size(weights, "tsf_net.encoders.layers.0.0.weight", axis=1)
     return GeneratorConfig(
         fusion=usual.fusion,
-        background_network=background,
+        background_network=usual.background_network,
         background_channels=tuple(
             _size(weights, f"bg_net.main.{3 * level}.weight") or width
             for level, width in enumerate(usual.background_channels)
@@ -321,6 +314,15 @@ _SIGNS: tuple[tuple[str, tuple[Fusion, ...]], ...] = (
 )
 
 
+def _kinds(weights: Mapping[str, Tensor]) -> list[str]:
+    """The names of PRESETS that these weights may belong to; one at least."""
+    fusions = _fusions(weights)
+    background = any(key.startswith("bg_net.") for key in weights)
+    kinds = [preset for preset, config in PRESETS.items() if config.fusion in fusions]
+    # Only AttLWB-SPADE does without a background network; elsewhere a missing one is a hole.
+    return [preset for preset in kinds if PRESETS[preset].background_network == background] or kinds
+
+
 def _fusions(weights: Mapping[str, Tensor]) -> tuple[Fusion, ...]:
     """The fusions that these weights may belong to."""
     if any(key.startswith("tsf_net.") for key in weights):
@@ -340,7 +342,7 @@ def _choose(kinds: Sequence[str], variant: str | None, name: str) -> str:
     if wanted is None and len(kinds) > 1:
         raise CheckpointError(
             f"The weights in {name} may be of {' or '.join(kinds)}, which have the same keys. Say "
-            "which one they are."
+            "which variant they are."
         )
     if wanted is not None and wanted not in kinds:
         raise CheckpointError(f"{name} holds weights of {' or '.join(kinds)}, not of {wanted}.")

@@ -137,6 +137,12 @@ def test_equal_weights_are_equal_files(
     assert load_checkpoint(again).sha256 == load_checkpoint(file).sha256
 
 
+def test_whoever_may_read_other_files_may_read_weights(file: Path) -> None:
+    other = file.with_name("other")
+    other.touch()
+    assert file.stat().st_mode == other.stat().st_mode
+
+
 def test_float16_is_loaded_as_float32(
     tmp_path: Path, generator: Generator, tables: SurfaceTables
 ) -> None:

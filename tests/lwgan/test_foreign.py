@@ -340,6 +340,15 @@ def test_telling_keys_that_are_missing_are_named(
     assert re.search(f"missing: {re.escape(key)}[.;]", refusal(weights, tmp_path, tables))
 
 
+@pytest.mark.parametrize("preset", ["attlwb-adain", "addlwb", "texture-warping"])
+def test_a_background_network_that_is_missing_is_a_hole(
+    preset: str, tmp_path: Path, tables: SurfaceTables
+) -> None:
+    weights = {k: v for k, v in fabricate(small(preset)).items() if not k.startswith("bg_net.")}
+    said = refusal(weights, tmp_path, tables, variant=preset)
+    assert f"as {preset} does not fit: missing: bg_net.main.0.weight" in said
+
+
 def test_a_block_numbered_sky_high_builds_no_giant(tmp_path: Path, tables: SurfaceTables) -> None:
     weights = fabricate(small())
     weights["res_blocks.999999999.main.0.weight"] = torch.zeros(1)
