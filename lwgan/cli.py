@@ -7,40 +7,24 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from iper_toolkit import __version__
+from lwgan.options import BODY, JSON, PRESET_NAMES, DrawingOptions, drawing_options, motion_options
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from iper_toolkit.body import Body
     from lwgan.checkpoints import Checkpoint
     from lwgan.outputs import Written
     from lwgan.people import NamedFrames
-    from lwgan.person import Person
     from lwgan.tasks import Plan
 
 Item = TypeVar("Item")
-
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
-_BODY = click.option(
-    "--body",
-    default="open",
-    show_default=True,
-    help='The body of the fits: "open", or the path of an SMPL file.',
-)
-_PRESETS = (
-    "attlwb-spade attlwb-front-spade attlwb-adain addlwb avglwb softgate-addlwb softgate-avglwb "
-    "input-concat texture-warping"
-).split()
 
 
 @click.group(
@@ -64,155 +48,6 @@ def main() -> None:
     """
 
 
-def _drawing_options(command: Callable[..., None]) -> Callable[..., None]:
-    """What the three tasks have in common."""
-    options = [
-        click.option(
-            "--weights",
-            required=True,
-            metavar="FILE|RUN|random[:SEED]",
-            help="A checkpoint or the folder of a run. random: an untrained network, to try the way there; "
-            "its pictures are noise, and marked as such.",
-        ),
-        click.option(
-            "--out",
-            type=click.Path(path_type=Path),
-            required=True,
-            help="x.mp4, x.png for a single frame, or a folder for 00000.png ...",
-        ),
-        click.option(
-            "--preset",
-            type=click.Choice(_PRESETS),
-            default=None,
-            help="Which network `--weights random` builds.  [default: attlwb-spade]",
-        ),
-        click.option(
-            "--root",
-            type=click.Path(path_type=Path, file_okay=False),
-            default=None,
-            help="A dataset that `iper prepare` has been through, for clips named as 001/1/1.  [default: data]",
-        ),
-        click.option(
-            "--num-sources",
-            type=click.IntRange(1),
-            default=2,
-            show_default=True,
-            help="Frames of a source clip that names none: half frontal, half from behind.",
-        ),
-        click.option(
-            "--size",
-            type=int,
-            default=512,
-            show_default=True,
-            help="Pixels a side, a multiple of 8: 256, 512, 1024.",
-        ),
-        click.option(
-            "--batch",
-            type=click.IntRange(1),
-            default=8,
-            show_default=True,
-            help="Frames at a time; fewer need less memory.",
-        ),
-        click.option(
-            "--device",
-            type=click.Choice(["auto", "cpu", "cuda"]),
-            default="auto",
-            show_default=True,
-            help="auto: a GPU if there is one.",
-        ),
-        click.option(
-            "--dtype",
-            type=click.Choice(["float32", "bfloat16"]),
-            default="float32",
-            show_default=True,
-            help="Of the network; bfloat16 is faster where the processor has it.",
-        ),
-        click.option(
-            "--background",
-            default="auto",
-            show_default=True,
-            metavar="auto|plate|network|FILE",
-            help="plate: the first source's scene without the person; network: its guess of it; or a picture.",
-        ),
-        click.option(
-            "--temporal",
-            type=click.IntRange(0),
-            default=0,
-            show_default=True,
-            help="Previous frames that attention looks at; frames are then drawn one by one.",
-        ),
-        _BODY,
-        click.option(
-            "--cache",
-            type=click.Path(path_type=Path, file_okay=False),
-            default=None,
-            help="Where prepared raw files are kept.  [default: IPER_CACHE or ~/.cache/iper/prepared]",
-        ),
-        click.option(
-            "--inputs-out",
-            type=click.Path(path_type=Path),
-            default=None,
-            help="Also write what the network is shown: the sources' texture on the drawn body.",
-        ),
-        click.option(
-            "--compare",
-            type=click.Path(path_type=Path),
-            default=None,
-            help="Also write [sources | motion | result] side by side.",
-        ),
-        click.option(
-            "--fps",
-            type=click.FloatRange(0, min_open=True),
-            default=None,
-            help="Of a video.  [default: the motion's; 25 of a turn]",
-        ),
-        click.option(
-            "--no-sidecar",
-            is_flag=True,
-            help="No JSON beside the output. The file itself still says that it is synthetic.",
-        ),
-        click.option("--overwrite", is_flag=True, help="Replace outputs that are there."),
-        _JSON,
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def _motion_options(*, required: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """What tasks that follow a motion have in common."""
-    options = [
-        click.option(
-            "--motion",
-            required=required,
-            metavar="CLIP[@FRAMES]",
-            help="Who to imitate: a clip, or a video with keypoints beside it; @10-80 takes a piece of it.",
-        ),
-        click.option(
-            "--camera",
-            type=click.Choice(["smooth", "source", "copy", "ref_txty"]),
-            default="smooth",
-            show_default=True,
-            help="smooth: where the source stands, feet on the ground. source: the source's. copy: the motion's. "
-            "ref_txty: the source's scale at the motion's place.",
-        ),
-        click.option("--no-smoothing", is_flag=True, help="Take the motion as it was fitted."),
-        click.option(
-            "--max-frames",
-            type=click.IntRange(0),
-            default=0,
-            help="For a quick look: at most so many frames of the motion. 0: all.",
-        ),
-    ]
-
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
-
-
 @main.command()
 @click.option(
     "--source",
@@ -223,7 +58,7 @@ def _motion_options(*, required: bool) -> Callable[[Callable[..., None]], Callab
     help="The person: a picture or video with keypoints beside it, or a prepared clip. May be repeated; the "
     "first counts most.",
 )
-@_motion_options(required=True)
+@motion_options(required=True)
 @click.option(
     "--view",
     "views",
@@ -239,7 +74,7 @@ def _motion_options(*, required: bool) -> Callable[[Callable[..., None]], Callab
     metavar="FRAME:DURATION",
     help="Before that frame, stop the time for so many frames while the view goes once around.",
 )
-@_drawing_options
+@drawing_options
 def imitate(
     sources: tuple[str, ...],
     motion: str,
@@ -293,7 +128,7 @@ def imitate(
     help="A person and the parts that are taken from them. The first one is drawn, in the first one's scene, and "
     "keeps what nobody else gives.",
 )
-@_motion_options(required=False)
+@motion_options(required=False)
 @click.option(
     "--select",
     type=click.Choice(["texture", "flow"]),
@@ -301,7 +136,7 @@ def imitate(
     show_default=True,
     help="texture: parts meet in the texture. flow: a person's features also reach only their own parts.",
 )
-@_drawing_options
+@drawing_options
 def transfer(
     people: tuple[str, ...],
     motion: str | None,
@@ -385,7 +220,7 @@ def transfer(
 @click.option(
     "--t-pose", is_flag=True, help="With the arms stretched out, instead of the source's pose."
 )
-@_drawing_options
+@drawing_options
 def view(
     sources: tuple[str, ...],
     turn: int | None,
@@ -430,10 +265,10 @@ def view(
     required=True,
     help="The .safetensors file to write.",
 )
-@_BODY
+@BODY
 @click.option(
     "--variant",
-    type=click.Choice(_PRESETS),
+    type=click.Choice(PRESET_NAMES),
     default=None,
     help="Which network it is, where its keys do not tell.",
 )
@@ -446,7 +281,7 @@ def view(
     help="Stored as; float16 halves the file.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an output that is there.")
-@_JSON
+@JSON
 def import_weights_command(
     file: Path,
     out: Path,
@@ -489,7 +324,7 @@ def import_weights_command(
 
 @main.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@_JSON
+@JSON
 def info(file: Path, as_json: bool) -> None:
     """Say what a checkpoint is, or how a drawn file was made.
 
@@ -513,131 +348,6 @@ def info(file: Path, as_json: bool) -> None:
 
 
 # ------------------------------------------------------------------------------------------- drawing
-
-
-@dataclass(frozen=True)
-class DrawingOptions:
-    """What `_drawing_options` parses."""
-
-    weights: str
-    out: Path
-    preset: str | None
-    root: Path | None
-    num_sources: int
-    size: int
-    batch: int
-    device: str
-    dtype: str
-    background: str
-    temporal: int
-    body: str
-    cache: Path | None
-    inputs_out: Path | None
-    compare: Path | None
-    fps: float | None
-    no_sidecar: bool
-    overwrite: bool
-    as_json: bool
-
-    def check_before_reading(self) -> None:
-        """What can be refused before anything is read or prepared."""
-        from lwgan.people import check_size
-
-        check_size(self.size)
-        self.torch_device()
-        if self.preset is not None and self.seed is None:
-            raise ValueError("--preset is for --weights random; a checkpoint knows what it is.")
-        if self.seed is None and not Path(self.weights).exists():
-            raise FileNotFoundError(
-                f"There are no weights {self.weights}. Name a .safetensors file or the folder of a run; convert "
-                "a checkpoint of the reference program with lwgan import-weights; or try everything out with an "
-                "untrained network: --weights random"
-            )
-        if (
-            self.background not in ("auto", "plate", "network")
-            and not Path(self.background).is_file()
-        ):
-            raise FileNotFoundError(
-                f"There is no background {self.background}: name a picture, or auto, plate or network."
-            )
-
-    @property
-    def seed(self) -> int | None:
-        """Of random weights; None where they are not random."""
-        kind, colon, number = self.weights.partition(":")
-        if kind != "random" or Path(self.weights).exists():
-            return None
-        if colon and not number.isdecimal():
-            raise ValueError(f"--weights {self.weights}: the seed is a whole number, as random:7.")
-        return int(number or 0)
-
-    def torch_device(self) -> str:
-        import torch
-
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise ValueError("There is no GPU that torch can use; pass --device cpu.")
-        if self.device == "auto":
-            return "cuda" if torch.cuda.is_available() else "cpu"
-        return self.device
-
-    def load_body(self) -> Body:
-        from iper_toolkit.body import load_body
-
-        return load_body(self.body)
-
-    def open(self, text: str) -> NamedFrames:
-        from lwgan.people import open_frames
-
-        return open_frames(text, root=self.root, body=self.body, cache=self.cache, tell=self.tell)
-
-    def read_person(self, sources: Sequence[str]) -> Person:
-        from lwgan.people import read_person
-
-        return read_person(
-            sources,
-            size=self.size,
-            num_sources=self.num_sources,
-            root=self.root,
-            body=self.body,
-            cache=self.cache,
-            tell=self.tell,
-        )
-
-    def load_weights(self) -> Checkpoint:
-        from lwgan.checkpoints import load_checkpoint, random_checkpoint
-        from lwgan.surface_tables import surface_tables
-
-        if self.seed is None:
-            checkpoint = load_checkpoint(self.weights)
-        else:
-            tables = surface_tables(self.load_body(), "reference")
-            checkpoint = random_checkpoint(self.preset or "attlwb-spade", self.seed, tables)
-        if checkpoint.origin.how == "random":  # a file may hold random weights, too
-            click.secho(
-                f"RANDOM WEIGHTS ({checkpoint.name}): this network was never trained, and what it draws is "
-                "noise. --inputs-out shows what it is given.",
-                err=True,
-                bold=True,
-            )
-        return checkpoint
-
-    def read_background(self) -> str | NDArray[np.uint8]:
-        """A word, or (size, size, 3): the middle of a picture."""
-        if self.background in ("auto", "plate", "network"):
-            return self.background
-        from iper_toolkit.clip import cut_and_resize
-        from iper_toolkit.crop import SquareCrop
-        from iper_toolkit.images import read_image
-
-        picture = read_image(Path(self.background))
-        height, width = picture.shape[:2]
-        side = min(height, width)
-        middle = SquareCrop((width - side) // 2, (height - side) // 2, side)
-        return cut_and_resize(picture, middle, self.size)
-
-    def tell(self, text: str) -> None:
-        if not self.as_json:
-            click.echo(text, err=True)
 
 
 def _draw(

@@ -16,9 +16,9 @@ from iper_toolkit import __version__
 from iper_toolkit.clip import Dataset
 from iper_toolkit.images import read_image, write_image
 from iper_toolkit.video import probe, read_comment_tag, read_frames, write_video
-from lwgan import cli
 from lwgan.cli import main
 from lwgan.generators import PRESETS
+from lwgan.options import PRESET_NAMES
 from lwgan.people import open_frames
 from lwgan.provenance import read_provenance
 
@@ -521,7 +521,7 @@ def test_help_shows_examples_and_imports_nothing_heavy(command: str) -> None:
 def test_version_and_presets() -> None:
     result = CliRunner().invoke(main, ["--version"])
     assert __version__ in result.output
-    assert set(cli._PRESETS) == set(PRESETS)
+    assert set(PRESET_NAMES) == set(PRESETS)
 
 
 def test_the_frames_of_a_video_are_those_of_a_folder(call: Call, tmp_path: Path) -> None:
