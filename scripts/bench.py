@@ -1,4 +1,4 @@
-"""How fast this machine rasterizes, scores, prepares, fits bodies and draws synthetic people.
+"""How fast this machine rasterizes, scores, prepares, fits bodies and draws people, synthetic or not.
 
     python scripts/bench.py                       everything
     python scripts/bench.py raster metrics        some sections
@@ -341,9 +341,28 @@ def bench_synth() -> dict[str, Any]:
     return {"size": "small", "wall_s": wall, "cpu_s": cpu, "goal_s": 120}
 
 
+def bench_generator() -> list[dict[str, Any]]:
+    """The default generator at 256 with 2 kept sources, against the same network written plainly."""
+    from bench_generator import measure_frame, table
+
+    forms = measure_frame()
+    click.echo(table(forms))
+    return [
+        {
+            "form": form.name,
+            "cpu_ms_min": form.best,
+            "cpu_ms_median": form.median,
+            "times_as_fast": forms[0].best / form.best,
+            "goal": form.goal,
+            "largest_difference": form.difference,
+        }
+        for form in forms
+    ]
+
+
 # ------------------------------------------------------------------------------------------- command
 
-SECTIONS = ("raster", "metrics", "prepare", "fit", "synth")
+SECTIONS = ("raster", "metrics", "prepare", "fit", "synth", "generator")
 
 
 @click.command(help=__doc__)
@@ -374,6 +393,8 @@ def main(sections: tuple[str, ...], json_file: Path | None, frames: int, repeat:
             figures[section] = bench_fit()
         elif section == "synth":
             figures[section] = bench_synth()
+        elif section == "generator":
+            figures[section] = bench_generator()
         else:
             figures[section] = bench_prepare(frames, repeat)
     if json_file is not None:

@@ -68,7 +68,6 @@ def rasterize(
         size: pixels of a side.
         eye_distance: metres from the eye to z = 0.
         near, far: metres from the eye; what is not strictly between is not drawn.
-
         engine: "cpu" draws frames side by side on as many threads as torch uses
             (`torch.set_num_threads`), wherever the vertices are; "gpu" draws them where they are, on
             a CUDA device, and needs Triton; "auto" takes the GPU for what is there, if it can, and
@@ -138,9 +137,8 @@ def _rasterize_shapes(
     vertices: Tensor, faces: Tensor, size: int, *settings: object
 ) -> tuple[Tensor, Tensor]:
     shape = (len(vertices), size, size)
-    return vertices.new_empty(shape, dtype=torch.int32), vertices.new_empty(
-        (*shape, 3), dtype=torch.float32
-    )
+    face = vertices.new_empty(shape, dtype=torch.int32)
+    return face, vertices.new_empty((*shape, 3), dtype=torch.float32)
 
 
 def _usual_engine(device: str) -> Engine:
