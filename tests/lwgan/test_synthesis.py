@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -276,6 +276,42 @@ def test_nothing_is_drawn_before_it_is_asked_for(
     assert drawn == [3]
     assert len(list(frames)) == 5
     assert drawn == [3, 3, 1]
+
+
+def test_a_batch_is_one_graph_that_serves_all_people(body: Body) -> None:
+    graphs = []
+
+    def keep(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., object]:
+        graphs.append(graph)
+        return graph.forward
+
+    torch.compiler.reset()
+    step = torch.compile(draw_batch, fullgraph=True, backend=keep)
+    for turns in ((0.0, 180.0), (10.0, 90.0)):
+        (plan,) = imitate(make_person(body, turns=turns), dance(2), body)
+        scene = set_scene(plan, weights(body), body)
+        vertices = pose_batch(scene.body, plan.params)
+        with torch.inference_mode():
+            compiled, plain = step(scene, vertices), draw_batch(scene, vertices)
+        assert torch.equal(compiled.picture, plain.picture)
+    assert len(graphs) == 1
+
+
+def test_a_compiled_step_sees_one_shape_only(body: Body, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def compiled(step: Callable[..., synthesis.Frames]) -> Callable[..., synthesis.Frames]:
+        def watched(scene: synthesis.Scene, vertices: Tensor) -> synthesis.Frames:
+            seen.append(len(vertices))
+            return step(scene, vertices)
+
+        return watched
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    (plan,) = imitate(make_person(body), dance(5), body)
+    plain, filled = (draw(plan, weights(body), body, batch=3, compile=c) for c in (False, True))
+    assert seen == [3, 3]
+    assert grey_levels(plain, filled) <= 1
 
 
 def test_previous_frames_are_attended_to(body: Body) -> None:
