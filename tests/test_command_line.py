@@ -8,6 +8,7 @@ import pytest
 
 COMMANDS = {
     "iper_toolkit": ["synth", "prepare", "protocol", "check", "info", "preview"],
+    "lwgan": ["imitate", "transfer", "view", "import-weights", "info"],
     "benchmarks": ["run", "score", "merge", "leaderboard", "report", "list"],
 }
 HELPS = [(package, command) for package, names in COMMANDS.items() for command in ["", *names]]
@@ -21,7 +22,7 @@ def call(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_help_shows_an_example(package: str, command: str) -> None:
     done = call(package, *filter(None, [command]), "--help")
     assert done.returncode == 0, done.stderr
-    program = {"iper_toolkit": "iper", "benchmarks": "lwgan-bench"}[package]
+    program = {"iper_toolkit": "iper", "lwgan": "lwgan", "benchmarks": "lwgan-bench"}[package]
     assert f"{program} {command}".strip() in done.stdout.split("Usage:", 1)[1].split("\n", 1)[1]
 
 

@@ -85,3 +85,7 @@ def test_the_whole_path_from_the_wheel(installed: Path, tmp_path: Path) -> None:
     run([installed / "lwgan-bench", "report", "run"], tmp_path)
     assert list((tmp_path / "run" / "report").glob("*.html"))
     assert "iper-v1" in run([installed / "lwgan-bench", "list"], tmp_path)
+    clip = ["--root", "data", "--source", "001/1/1", "--num-sources", "1", "--size", "64"]
+    drawn = ["--angle", "0", "--weights", "random", "--out", "front.png"]
+    run([installed / "lwgan", "view", *clip, *drawn], tmp_path)
+    assert (tmp_path / "front.png").is_file()
