@@ -240,7 +240,8 @@ def _hysteresis(magnitude: Tensor) -> Tensor:
 
 def _tiles(pixels: Tensor) -> list[Tensor]:
     """Indices of (M, 2) pixels, one tensor for each square of the picture that holds any."""
-    tile = (pixels // _TILE) @ pixels.new_tensor([1 << 16, 1])
+    row, column = (pixels // _TILE).unbind(-1)
+    tile = (row << 16) + column  # GPUs multiply no matrices of whole numbers
     order = tile.argsort(stable=True)
     counts = tile[order].unique_consecutive(return_counts=True)[1]
     return list(order.split(counts.tolist()))
