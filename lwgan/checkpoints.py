@@ -26,7 +26,7 @@ from lwgan.generators import (
     PictureGenerator,
     build_generator,
 )
-from lwgan.surface_tables import SurfaceId, SurfaceTables
+from lwgan.surface_tables import Convention, SurfaceId, SurfaceTables
 
 Generator = LiquidWarpingGenerator | PictureGenerator
 How = Literal["imported", "trained", "random"]
@@ -136,7 +136,7 @@ def save_checkpoint(
         raise ValueError(f"Weights are written to a {SUFFIX} file, not to {path}.")
     if dtype not in (None, *DTYPES.values()):
         raise ValueError(f"Weights are stored as {' or '.join(DTYPES)}, not as {dtype}.")
-    _check_conventions(generator.config, surface)
+    _check_convention(surface)
     weights = generator.state_dict()
     if problem := misfit(blueprint(generator.config), weights):
         raise ValueError(f"Only a generator as build_generator makes it can be saved: {problem}.")
@@ -177,7 +177,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         surface = SurfaceId(**description["surface"])
         origin = Origin(**description["origin"])
         checksum = description["checksum"]
-        _check_conventions(config, surface)
+        _check_convention(surface)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{path} does not describe its weights as {FORMAT} should ({error}). Get it again."
@@ -211,13 +211,12 @@ def random_checkpoint(
     global random numbers go on as if nothing had been drawn.
 
     Args:
-        config: or a name of PRESETS. Its convention becomes that of the tables.
+        config: or a name of PRESETS.
         seed: of the weights.
         tables: of the body to be drawn.
     """
     if isinstance(config, str):
         config = _preset(config)
-    config = dataclasses.replace(config, convention=tables.convention)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach the GPU's as well
         generator = build_generator(config)
@@ -276,11 +275,11 @@ def variant_of(config: GeneratorConfig) -> str:
     return named.get(kind, f"{config.fusion} without background")
 
 
-def _check_conventions(config: GeneratorConfig, surface: SurfaceId) -> None:
-    if config.convention != surface.convention:
+def _check_convention(surface: SurfaceId) -> None:
+    known = get_args(Convention)
+    if surface.convention not in known:
         raise ValueError(
-            f"the generator's inputs follow the {config.convention!r} convention, but its surface "
-            f"is of the {surface.convention!r} one; they must be the same"
+            f"a surface's convention is {' or '.join(known)}; {surface.convention!r} is unknown"
         )
 
 

@@ -5,8 +5,6 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from lwgan.surface_tables import Convention
-
 Fusion = Literal[
     "attention-spade",
     "attention-adain",
@@ -26,7 +24,7 @@ class GeneratorConfig:
     """Layers of a generator. Defaults: AttLWB-SPADE (Liu et al. 2021), the released one.
 
     Raises:
-        ValueError: on an unknown fusion or convention, or widths that cannot be built.
+        ValueError: on an unknown fusion, or widths that cannot be built.
     """
 
     fusion: Fusion = "attention-spade"
@@ -38,14 +36,12 @@ class GeneratorConfig:
     spade_hidden: int = 128  # attention-spade only
     num_sources: int = 4  # input-concat only; every other fusion takes any number
     temporal: bool = False  # a frame also attends to the frame before it; adds no weights
-    convention: Convention = "reference"  # of the inputs it is trained on
 
     def __post_init__(self) -> None:
-        for name, known in (("fusion", get_args(Fusion)), ("convention", get_args(Convention))):
-            if getattr(self, name) not in known:
-                raise ValueError(
-                    f"Unknown {name} {getattr(self, name)!r}. Choose one of: {', '.join(known)}."
-                )
+        if self.fusion not in get_args(Fusion):
+            raise ValueError(
+                f"Unknown fusion {self.fusion!r}. Choose one of: {', '.join(get_args(Fusion))}."
+            )
         for name, count, scales in (
             ("background_channels", 4, "H, H/2, H/4 and H/8"),
             ("channels", 3, "H/2, H/4 and H/8"),

@@ -32,7 +32,6 @@ TINY = GeneratorConfig(
     channels=(8, 8, 8),
     residual_blocks=1,
     spade_hidden=4,
-    convention="corrected",
 )
 
 

@@ -466,7 +466,7 @@ def test_sources_of_several_people_stand_in_a_row() -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_configs_survive_their_json(name: str) -> None:
-    config = small(name, convention="corrected")
+    config = small(name, num_sources=3)
     assert GeneratorConfig.from_json(config.to_json()) == config
 
 
@@ -474,7 +474,6 @@ def test_configs_survive_their_json(name: str) -> None:
     ("changes", "message"),
     [
         ({"fusion": "spade"}, "Unknown fusion 'spade'. Choose one of: attention-spade"),
-        ({"convention": "own"}, "Unknown convention 'own'. Choose one of: reference, corrected"),
         ({"channels": (64, 128)}, "channels is .* 3 whole numbers"),
         ({"background_channels": (64, 128, 128, 0)}, "background_channels is .* 4 whole numbers"),
         ({"residual_blocks": 0}, "residual_blocks is 0"),

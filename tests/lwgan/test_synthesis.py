@@ -47,7 +47,7 @@ def one_thread() -> Iterator[None]:
 def weights(body: Body, preset: str = "attlwb-spade", **changes: object) -> Checkpoint:
     """The same small network for the same words, whatever drew before."""
     config = dataclasses.replace(PRESETS[preset], **SMALL, **changes)  # type: ignore[arg-type]
-    return random_checkpoint(config, 0, surface_tables(body, config.convention))
+    return random_checkpoint(config, 0, surface_tables(body, "reference"))
 
 
 def standing(count: int, *, turned: float = 0, scale: float = 0.8) -> BodyParams:
