@@ -104,15 +104,16 @@ def imitate(
         views: degrees about the vertical axis, each from the motion as it is; negative ones turn the other
             way. None is the same as one view of 0 degrees.
         bullet_time: (frame, duration) pairs: before that frame of the motion, time stands still for `duration` frames
-            while the view goes once around. Frames beyond the motion are left out.
+            while the view goes once around. Frames beyond the motion are left out. ``smooth`` keeps the feet of the
+            upright body that is then seen on the ground, too.
 
     Returns:
         One plan for each of `views`, or a single one.
     """
     _check_bodies([person], motion, body)
-    moved = _follow(
-        person.params, motion.params, body, camera, (pose_cutoff, camera_cutoff) if smooth else None
-    )
+    driver = _low_passed(motion, (pose_cutoff, camera_cutoff) if smooth else None)
+    # Where the camera is depends on how high the feet are, which no turn about the vertical axis changes.
+    cameras = _follow_cameras(person.params, stop_time(driver, bullet_time)[0], body, camera)
     settings = {
         "camera": camera,
         "smooth": smooth,
@@ -123,13 +124,13 @@ def imitate(
     for degrees in views or (0.0,):
         if not math.isfinite(degrees):
             raise ValueError(f"A view is at {degrees} degrees; it takes a finite number.")
-        seen = turn(moved, degrees) if degrees else moved
+        seen = turn(driver, degrees) if degrees else driver
         frames, origins = stop_time(seen, bullet_time)
         plans.append(
             Plan(
                 task="imitate",
                 people=(Dressed(person),),
-                params=BodyParams.from_array(body.id, frames),
+                params=_wear(person.params, frames, cameras, body),
                 fps=motion.fps,
                 motion_frames=tuple(origins),
                 name=f"view {degrees:g}" if views else "",
@@ -168,9 +169,9 @@ def transfer(
         params, fps, origins = primary.params[[0]], VIEW_FPS, tuple[int, ...]()
         settings: dict[str, object] = {"camera": "source"}
     else:
-        cutoffs = (pose_cutoff, camera_cutoff) if smooth else None
-        moved = _follow(primary.params, motion.params, body, camera, cutoffs)
-        params, fps = BodyParams.from_array(body.id, moved), motion.fps
+        driver = _low_passed(motion, (pose_cutoff, camera_cutoff) if smooth else None)
+        cameras = _follow_cameras(primary.params, driver, body, camera)
+        params, fps = _wear(primary.params, driver, cameras, body), motion.fps
         origins = tuple(range(len(motion)))
         settings = {"camera": camera, "smooth": smooth}
     worn = {f"{i + 1} {d.person.name}": list(d.parts) for i, d in enumerate(people)}
@@ -264,25 +265,27 @@ def owned_faces(people: Sequence[Dressed], surface: Surface) -> Tensor:
     return owned
 
 
-def _follow(
-    source: BodyParams,
-    driver: BodyParams,
-    body: Body,
-    camera: Camera,
-    cutoffs: tuple[float, float] | None,
-) -> Tensor:
-    """(T, 85): the driver's poses with source 0's shape, under the camera of the strategy."""
+def _low_passed(motion: Motion, cutoffs: tuple[float, float] | None) -> Tensor:
+    """(T, 85): the motion, smooth in time unless `cutoffs` is None."""
+    frames = motion.params.to_array()
+    return frames if cutoffs is None else smooth_motion(frames, *cutoffs)
+
+
+def _follow_cameras(source: BodyParams, driver: Tensor, body: Body, camera: Camera) -> Tensor:
+    """(T, 3) cameras of the strategy for source 0, who does what the finished (T, 85) driver does."""
     if camera not in get_args(Camera):
         raise ValueError(
             f"Unknown camera strategy {camera!r}. Choose one of: {', '.join(get_args(Camera))}."
         )
-    frames = driver.to_array()
-    if cutoffs is not None:
-        frames = smooth_motion(frames, *cutoffs)
     if camera == "smooth":
-        frames = stabilise_motion(frames, _feet(BodyParams.from_array(body.id, frames), body))
-    cameras = transfer_camera(source.camera[0], frames[:, :3], frames[0, :3], camera)
-    return torch.cat([cameras, frames[:, 3:-10], source.shape[:1].expand(len(frames), -1)], dim=1)
+        driver = stabilise_motion(driver, _feet(BodyParams.from_array(body.id, driver), body))
+    return transfer_camera(source.camera[0], driver[:, :3], driver[0, :3], camera)
+
+
+def _wear(source: BodyParams, driver: Tensor, cameras: Tensor, body: Body) -> BodyParams:
+    """The (T, 85) driver's poses, with source 0's shape, under these cameras."""
+    shape = source.shape[:1].expand(len(driver), -1)
+    return BodyParams.from_array(body.id, torch.cat([cameras, driver[:, 3:-10], shape], dim=1))
 
 
 def _feet(params: BodyParams, body: Body) -> Tensor:

@@ -30,6 +30,13 @@ def test_a_jump_is_found_and_kept() -> None:
     torch.testing.assert_close(stable[:, 2], -lift)
 
 
+@pytest.mark.parametrize(("height", "end"), [(0.18, 5), (0.12, 3)])
+def test_a_jump_ends_less_than_a_tenth_above_its_start(height: float, end: int) -> None:
+    """It starts where the feet have left the ground, 0.05 up; 0.13 above that is still in the air, 0.07 is not."""
+    lift = np.array([0.0, 0.05, 0.5, height, height + 0.1, 0.0])
+    assert grounding.find_jumps(1 - lift)[0] == Jump(1, end)
+
+
 def test_a_jump_that_never_lands_ends_with_the_clip() -> None:
     assert grounding.find_jumps(np.array([1.0, 1.0, 0.9, 0.5, 0.4])) == [Jump(2, 4)]
     assert grounding.find_jumps(np.array([1.0])) == []

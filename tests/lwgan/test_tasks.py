@@ -1,5 +1,6 @@
 """What is planned: cameras, feet on the ground, views, bullet time, and whose parts are worn."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from iper_toolkit.body import Body, BodyMismatch, BodyParams, load_body
 from iper_toolkit.grounding import foot_height
-from iper_toolkit.rotations import axis_angle_to_matrix, axis_rotation
+from iper_toolkit.rotations import axis_angle_to_matrix, axis_rotation, matrix_to_axis_angle
 from iper_toolkit.smoothing import smooth_motion
 from lwgan.person import Dressed, Motion, Person
 from lwgan.tasks import Plan, imitate, owned_faces, share_parts, transfer, view
@@ -125,6 +126,84 @@ def test_bullet_time_is_as_long_as_it_says_and_names_the_frame_it_stops_at(body:
     torch.testing.assert_close(still.camera, plan.params.camera[7].expand(6, -1))
     facing = torch.diag(torch.tensor([1.0, -1, -1]))
     np.testing.assert_allclose(axis_angle_to_matrix(still.pose[0, :3]), facing, atol=1e-5)
+
+
+def leaning(count: int, degrees: float) -> Motion:
+    """Somebody who stands still and leans to the side, of the shape of `person`."""
+    array = fits(2)[:1].repeat(count, 1)
+    lean = axis_rotation("z", torch.tensor(math.radians(degrees)).double())
+    root = matrix_to_axis_angle(lean @ torch.diag(torch.tensor([1.0, -1, -1]).double()))
+    array[:, 3:6] = root
+    return Motion(BodyParams.from_array("open-body-1", array), fps=30)
+
+
+def test_feet_stay_on_the_ground_while_time_stands_still(body: Body) -> None:
+    """The body that turns is upright, and would sink into the ground where the leaning one has its camera."""
+    ann, lean = person(), leaning(4, 35)
+    plain, plan, turned = (
+        imitate(ann, lean, body, smooth=False, bullet_time=stops, views=views)[-1]
+        for stops, views in (([], []), ([(2, 6)], []), ([(2, 6)], [0, 90]))
+    )
+    ground = feet_in_picture(body, plain.params)
+    np.testing.assert_allclose(ground, ground[0].expand(4), atol=1e-5)
+    upright = plan.params.camera.clone()
+    upright[:] = plan.params.camera[0]
+    sunk = feet_in_picture(body, dataclasses.replace(plan.params, camera=upright))
+    assert (sunk[2:8] - ground[0]).min() > 0.05
+    np.testing.assert_allclose(feet_in_picture(body, plan.params), ground[0].expand(10), atol=1e-5)
+    np.testing.assert_allclose(
+        feet_in_picture(body, turned.params), ground[0].expand(10), atol=1e-5
+    )
+
+
+def test_other_cameras_stand_still_with_the_time(body: Body) -> None:
+    ann, dance = person(), motion()
+    source, driver = ann.params.camera[0], dance.params.camera
+    frames = [0, 1, 2, 2, 2, 3, 4, 5]
+    expected = {
+        "source": source.expand(8, -1),
+        "copy": driver[frames],
+        "ref_txty": torch.cat([source[:1].expand(8, 1), driver[frames, 1:]], dim=1),
+    }
+    for camera, cameras in expected.items():
+        (plan,) = imitate(ann, dance, body, camera=camera, smooth=False, bullet_time=[(2, 2)])  # type: ignore[arg-type]
+        torch.testing.assert_close(plan.params.camera, cameras)
+        worn = transfer([Dressed(ann)], dance, body, camera=camera, smooth=False)  # type: ignore[arg-type]
+        torch.testing.assert_close(worn.params.camera, cameras[[0, 1, 2, 5, 6, 7]])
+
+
+def test_who_bends_the_knees_does_not_leave_the_ground(body: Body) -> None:
+    array = fits(2)[:1].repeat(8, 1)
+    bend = torch.linspace(0, 0.7, 8)  # less than what counts as a jump
+    array[:, 6 + 3 * 0] = array[:, 6 + 3 * 1] = -bend  # hips,
+    array[:, 6 + 3 * 3] = array[:, 6 + 3 * 4] = (
+        2 * bend
+    )  # and knees: the feet come up to the pelvis
+    squat = Motion(BodyParams.from_array("open-body-1", array), fps=30)
+    (plan,) = imitate(person(), squat, body, smooth=False)
+    feet = foot_height(body.pose(plan.params).vertices)
+    assert feet[0] - feet[-1] > 0.1
+    picture = feet_in_picture(body, plan.params)
+    np.testing.assert_allclose(picture, picture[0].expand(8), atol=1e-5)
+
+
+def test_a_positive_angle_turns_the_near_side_to_the_left_of_the_picture(body: Body) -> None:
+    """Ry(90) takes what was nearest, the face (z < 0), to x < 0: the nose of who faced us points left."""
+    ann, dance = person(), leaning(1, 0)
+    before, after = (
+        body.pose(imitate(ann, dance, body, smooth=False, views=[angle])[0].params).landmarks[0]
+        for angle in (0, 90)
+    )
+    nose, head = 24, 15
+    assert (before[nose] - before[head])[2] < -0.05
+    assert (after[nose] - after[head])[0] < -0.05
+    (seen,) = view(ann, body, angles=[90]).params.pose[:, :3]
+    pose = BodyParams(
+        "open-body-1", ann.params.camera[:1], seen[None].repeat(1, 24), torch.zeros(1, 10)
+    )
+    pose.pose[:, 3:] = 0
+    spun = body.pose(pose).landmarks[0]
+    assert (spun[nose] - spun[head])[0] < -0.05
 
 
 def test_a_view_at_0_degrees_faces_the_camera(body: Body) -> None:
