@@ -1,7 +1,8 @@
 """Videos: what they hold, their frames in order, and writing them.
 
 Decoding is sequential: wanted frames are sorted into one pass that skips ahead, never a seek a
-frame. decord is the default where it has a wheel, PyAV everywhere else; both give the same bytes.
+frame. decord is the default where it has a wheel, PyAV everywhere else and for the few videos that decord
+misreads; both give the same bytes.
 """
 
 from __future__ import annotations
@@ -228,12 +229,25 @@ def _open_decoder(
 ) -> tuple[Iterator[NDArray[np.uint8]], Callable[[int], None]]:
     """Frames from the first one on, and a function that skips some without converting them."""
     # decord ignores the rotation that phones write; PyAV tells it, so such a video goes there.
-    if decoder_name(decoder) == "decord" and (decoder == "decord" or not probe(path).turned):
-        return _open_decord(path)
+    if decoder_name(decoder) == "pyav" or (decoder == "auto" and probe(path).turned):
+        return _open_pyav(path)
+    channels, frames, skip = _open_decord(path)
+    if channels == 3:
+        return frames, skip
+    # It takes the bytes of a row over the width for the channels. Rows are padded, so where the width
+    # divides them (16, 24, 48 and 72 pixels) it gives 4 or 6, in a picture out of joint; else it is right.
+    if decoder == "decord":
+        raise ValueError(
+            f"decord reads {path} as {channels} channels, as it does with some small widths. Read it "
+            "with the decoder 'auto' or 'pyav'."
+        )
     return _open_pyav(path)
 
 
-def _open_decord(path: Path) -> tuple[Iterator[NDArray[np.uint8]], Callable[[int], None]]:
+def _open_decord(
+    path: Path,
+) -> tuple[int, Iterator[NDArray[np.uint8]], Callable[[int], None]]:
+    """The number of channels that it finds in the first frame; then as `_open_decoder`."""
     import decord
 
     try:
@@ -241,6 +255,14 @@ def _open_decord(path: Path) -> tuple[Iterator[NDArray[np.uint8]], Callable[[int
     except (RuntimeError, decord.DECORDError) as error:
         raise BrokenVideo(f"{path} cannot be opened as a video; copy it again.") from error
     position = 0
+
+    def read() -> NDArray[np.uint8]:
+        try:
+            return np.asarray(reader.next().asnumpy(), np.uint8)
+        except (RuntimeError, StopIteration, decord.DECORDError) as error:
+            raise _broken_at(path, position) from error
+
+    first = read()
 
     def skip(count: int) -> None:
         nonlocal position
@@ -254,14 +276,11 @@ def _open_decord(path: Path) -> tuple[Iterator[NDArray[np.uint8]], Callable[[int
     def frames() -> Iterator[NDArray[np.uint8]]:
         nonlocal position
         while position < len(reader):
-            try:
-                frame = reader.next().asnumpy()
-            except (RuntimeError, StopIteration, decord.DECORDError) as error:
-                raise _broken_at(path, position) from error
+            frame = read() if position > 0 else first
             position += 1
             yield frame
 
-    return frames(), skip
+    return first.shape[2], frames(), skip
 
 
 def _open_pyav(path: Path) -> tuple[Iterator[NDArray[np.uint8]], Callable[[int], None]]:

@@ -161,3 +161,26 @@ def test_same_frames_same_bytes_whatever_lies_in_memory(tmp_path: Path) -> None:
         found.add(path.read_bytes())
         del litter
     assert len(found) == 1
+
+
+def test_every_small_width_is_read_as_it_is(tmp_path: Path) -> None:
+    """At 16, 24, 48 and 72 pixels decord takes padded rows for more channels."""
+    generator = np.random.default_rng(0)
+    path = tmp_path / "clip.mp4"
+    for width in range(16, 101, 2):
+        coarse = generator.integers(0, 256, (5, 26, 3), np.uint8)
+        picture = coarse.repeat(4, 0).repeat(4, 1)[:, :width]
+        write_video(path, [np.roll(picture, number, 0) for number in range(4)], 30)
+        expected = list(read_frames(path, decoder="pyav"))
+        assert expected[0].shape == (20, width, 3)
+        assert np.abs(expected[0].mean((0, 1)) - picture.mean((0, 1))).max() < 4
+        assert np.array_equal(list(read_frames(path)), expected), width
+        assert np.array_equal(list(read_frames(path, [1, 3])), [expected[1], expected[3]]), width
+
+
+@pytest.mark.skipif("decord" not in DECODERS, reason="decord has no wheel here")
+def test_decord_is_not_believed_on_what_it_misreads(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    write_video(path, numbered(3, 48), 30)
+    with pytest.raises(ValueError, match=r"4 channels.*'auto' or 'pyav'"):
+        list(read_frames(path, decoder="decord"))
