@@ -248,7 +248,7 @@ def merge_people(
 
     Args:
         people: the primary person first, whose background it is.
-        faces: (F,) bool for each person: the faces taken from them (`correspondence.share_faces`).
+        faces: (F,) bool for each person: the faces taken from them (`tasks.owned_faces`).
         tables: the body's.
         restrict_flow: flows, too, come from each person's faces alone. Else, as the reference's
             program has it, only the texture tells whose clothes are worn.

@@ -4,14 +4,10 @@ Pure functions on any device. Gathers are dense and every shape follows from the
 compiles and can be captured in a CUDA graph; gradients flow to the projected points.
 """
 
-from collections.abc import Iterable, Sequence
-
 import torch
 from torch import Tensor
 
-from iper_toolkit.body.parts import Sides, part_ids
 from iper_toolkit.raster import Fragments, rasterize
-from lwgan.surface_tables import SurfaceTables
 
 # Where a flow points that points nowhere: so far outside that bilinear sampling with zero padding gives zero.
 NOWHERE = -2.0
@@ -108,38 +104,6 @@ def keep_faces(points: Tensor, kept: Tensor) -> Tensor:
         points: (..., F, 3, 2). kept: (F,) or (..., F) bool.
     """
     return torch.where(kept[..., None, None], points, NOWHERE)
-
-
-def faces_of_parts(
-    tables: SurfaceTables, names: Iterable[str], sides: Sides | None = None
-) -> Tensor:
-    """(F,) bool: the faces of some parts of the body.
-
-    Args:
-        names: words of `iper_toolkit.body.parts.PART_IDS`, such as `head`, `upper`, `left_arm`; others raise.
-        sides: how left and right are meant; by default as the tables' convention has it.
-    """
-    faces = tables.surface.faces_of(part_ids(names, sides or tables.sides))
-    chosen = torch.zeros(tables.num_faces, dtype=torch.bool, device=tables.faces.device)
-    return chosen.scatter(0, faces, True)
-
-
-def share_faces(
-    tables: SurfaceTables, parts: Sequence[Iterable[str]], sides: Sides | None = None
-) -> Tensor:
-    """(P, F) bool: which person each face is taken from in appearance transfer.
-
-    What nobody was asked for comes from the first, the primary person. Faces that several were asked for stay with all
-    of them.
-
-    Args:
-        parts: the part names of each person. sides: as in `faces_of_parts`.
-    """
-    if not parts:
-        raise ValueError("No people to share the body's faces: name the parts of at least one.")
-    shares = torch.stack([faces_of_parts(tables, names, sides) for names in parts])
-    shares[0] |= ~shares.any(0)
-    return shares
 
 
 def _gather_faces(face: Tensor, values: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ does what the paper means (Liu et al. 2021, section 3.2).
 |---|---|---|
 | code of a face | midpoint of its first edge in the texture | centroid in the texture |
 | neighbours of a facial face | facial faces only | faces of the whole head |
-| left and right in part names | sides of the picture of a person who faces the camera | the person's own |
+| left and right in the `par` code table | sides of the picture of a person who faces the camera | the person's own |
 
 Drawn in the texture map, a face is seen only if its corners turn the right way there. A mirrored chart would vanish, so
 its faces have their corners in another order: `texture_faces`, with `texture_corners` to match.
@@ -26,7 +26,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from iper_toolkit.body.model import Body
-from iper_toolkit.body.parts import PARTS, Sides, Surface
+from iper_toolkit.body.parts import PARTS, Surface
 from iper_toolkit.body.surface_files import read_surface_files
 from iper_toolkit.raster import Fragments, rasterize
 
@@ -72,11 +72,6 @@ class SurfaceTables:
     def num_faces(self) -> int:
         return len(self.faces)
 
-    @property
-    def sides(self) -> Sides:
-        """How this convention reads left and right in the name of a part."""
-        return "image" if self.convention == "reference" else "anatomical"
-
     def to(self, device: torch.device | str) -> "SurfaceTables":
         return replace(
             self,
@@ -95,10 +90,12 @@ class SurfaceTables:
         Its weights are those of the corners of `texture_faces`.
         """
         if size not in self._fragments:
-            flat = torch.ones_like(self.texture_corners[..., :1])  # any depth will do
-            corners = torch.cat([self.texture_corners, flat], dim=-1).flatten(0, 1)
-            own = torch.arange(len(corners), device=corners.device).reshape(-1, 3)
-            self._fragments[size] = rasterize(corners, own, size)
+            # They are kept, and what is made in inference mode could never be trained through.
+            with torch.inference_mode(False):
+                flat = torch.ones_like(self.texture_corners[..., :1])  # any depth will do
+                corners = torch.cat([self.texture_corners, flat], dim=-1).flatten(0, 1)
+                own = torch.arange(len(corners), device=corners.device).reshape(-1, 3)
+                self._fragments[size] = rasterize(corners, own, size)
         return self._fragments[size]
 
 

@@ -10,22 +10,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from iper_toolkit.body import Body, load_body
-from iper_toolkit.body.parts import PART_IDS
+from iper_toolkit.body import Body, BodyParams, load_body
+from iper_toolkit.body.parts import PARTS, swap_sides
 from iper_toolkit.camera import project
 from iper_toolkit.raster import Fragments, interpolate, rasterize
 from lwgan.correspondence import (
     condition_map,
     face_points,
     faces_in_view,
-    faces_of_parts,
     flow_to,
     keep_faces,
-    share_faces,
     visible_faces,
     with_neighbours,
 )
+from lwgan.person import Dressed, Person
 from lwgan.surface_tables import SurfaceTables, code_table, surface_tables
+from lwgan.tasks import owned_faces
 
 SIZE = 128
 ROUNDING = 1e-6  # of float32 in [-1, 1]
@@ -201,7 +201,7 @@ def test_neighbours_by_brute_force() -> None:
 def test_what_is_not_kept_is_nowhere(
     fragments: Fragments, vertices: Tensor, tables: SurfaceTables
 ) -> None:
-    head = faces_of_parts(tables, ["head"])
+    head = tables.surface.part == 0
     points = face_points(vertices, tables.faces)
     flow = flow_to(fragments, keep_faces(points, head))
     on_head = condition_map(fragments, code_table(tables, "head"))[:, 0] == 1
@@ -226,26 +226,6 @@ def test_small_pictures_do_not_show_what_a_camera_sees(
     assert recall[128] < 0.3 < recall[384] < 0.75 < 0.85 < recall[1024]
     usual = faces_in_view(vertices[:1], tables.faces)
     assert torch.equal(usual, faces_in_view(vertices[:1], tables.faces, 1024))
-
-
-def test_people_share_the_faces() -> None:
-    tables = surface_tables(load_body("open"), "reference")
-    part, facial = tables.surface.part, faces_of_parts(tables, ["facial"])
-    ann, bob, cid = share_faces(tables, [["torso"], ["facial"], ["left_arm", "torso"]])
-    assert torch.equal(bob, facial)
-    # left of the picture is the right of somebody who faces the camera
-    assert torch.equal(cid, (part == 5) | (part == 1))
-    assert torch.equal(ann, (part == 1) | ~(bob | cid))  # what nobody was asked for
-    own = share_faces(tables, [[], ["left_arm"]], sides="anatomical")
-    assert torch.equal(own[1], part == 4)
-    assert torch.equal(own[0], part != 4)
-    corrected = surface_tables(load_body("open"), "corrected")
-    assert torch.equal(faces_of_parts(corrected, ["left_arm"]), part == 4)
-    assert bool(share_faces(tables, [[]]).all())
-    with pytest.raises(ValueError, match=r"Unknown part 'tail'.*head"):
-        share_faces(tables, [["tail"]])
-    with pytest.raises(ValueError, match="No people"):
-        share_faces(tables, [])
 
 
 def test_nothing_depends_on_the_data_but_the_values() -> None:
@@ -366,16 +346,27 @@ def test_flows_of_the_reference(
     np.testing.assert_allclose(seen, expected["Tst_ref0_only_vis"], atol=FLOW_TOLERANCE)
 
 
+def wearing(*part_ids: int) -> Dressed:
+    """Somebody who gives the parts that the reference has under these numbers, sides of the picture."""
+    nobody = Person(
+        name=str(part_ids),
+        pictures=np.zeros((1, 8, 8, 3), np.uint8),
+        masks=np.zeros((1, 8, 8), np.uint8),
+        params=BodyParams.from_array("toy", torch.zeros(1, 85)),
+    )
+    return Dressed(nobody, tuple(PARTS[swap_sides(part)] for part in part_ids))
+
+
 @pytest.mark.parity
 def test_parts_and_leftover_faces_of_the_reference(
     toy_tables: SurfaceTables, fixtures_folder: Path
 ) -> None:
     cases = json.loads((fixtures_folder / "pipeline" / "swap_parts.json").read_text())
-    word = {ids[0]: name for name, ids in PART_IDS.items() if len(ids) == 1}
     assert len(cases) == 2
     for case in cases.values():
-        shares = share_faces(toy_tables, [[word[i] for i in ids] for ids in case["parts"]])
-        found = [share.nonzero()[:, 0].tolist() for share in shares]
+        people = [wearing(*ids) for ids in case["parts"]]
+        owned = owned_faces(people, toy_tables.surface)
+        found = [own.nonzero()[:, 0].tolist() for own in owned]
         assert found == [sorted(faces) for faces in case["faces"]]
 
 
@@ -384,7 +375,7 @@ def test_flows_of_appearance_transfer_of_the_reference(
     toy_tables: SurfaceTables, swap_arrays: Arrays
 ) -> None:
     expected = swap_arrays
-    shares = share_faces(toy_tables, [["head"], ["body"]])
+    shares = owned_faces([wearing(0), wearing(*range(1, 10))], toy_tables.surface)
     points, selected = [], []
     for person, share in enumerate(shares):
         _, corners = drawn(expected, f"p{person}_", toy_tables)
