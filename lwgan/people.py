@@ -18,6 +18,7 @@ from iper_toolkit.body import BodyMismatch, BodyParams, load_body
 from iper_toolkit.clip import Clip, Dataset
 from iper_toolkit.manifest import BadManifest, NotPrepared, file_sha256
 from iper_toolkit.sources import select_sources
+from lwgan.generators.records import SIZE_MULTIPLE
 from lwgan.person import Motion, Person
 from lwgan.raw_files import find_raw_files, prepared_clip
 
@@ -182,11 +183,12 @@ def motion_of(named: NamedFrames, max_frames: int = 0) -> Motion:
 
 def check_size(size: int) -> None:
     """Sizes the networks take."""
-    if size < 16 or size % 8:
-        below = max(16, size // 8 * 8)
+    least = 2 * SIZE_MULTIPLE
+    if size < least or size % SIZE_MULTIPLE:
+        below = max(least, size // SIZE_MULTIPLE * SIZE_MULTIPLE)
         raise ValueError(
-            f"size is {size}; the networks halve pictures three times, so it must be a multiple of 8, at "
-            f"least 16: take {below} or {below + 8}."
+            f"size is {size}; the networks halve pictures three times, so it must be a multiple of "
+            f"{SIZE_MULTIPLE}, at least {least}: take {below} or {below + SIZE_MULTIPLE}."
         )
 
 
