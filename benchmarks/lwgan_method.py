@@ -16,9 +16,10 @@ from benchmarks import methods
 from iper_toolkit.body import load_body
 from lwgan.checkpoints import Checkpoint, check_surface, load_checkpoint, random_checkpoint
 from lwgan.generators import GeneratorConfig
+from lwgan.generators.records import SIZE_MULTIPLE
 from lwgan.person import Dressed, Person
 from lwgan.surface_tables import surface_tables
-from lwgan.synthesis import MULTIPLE, synthesize
+from lwgan.synthesis import synthesize
 from lwgan.tasks import Plan
 
 RANDOM = "random"
@@ -47,9 +48,9 @@ class LwganMethod:
 
     def setup(self, setup: methods.Setup) -> None:
         """Raises `SurfaceMismatch` if the weights were made for another body."""
-        if setup.size % MULTIPLE:
+        if setup.size % SIZE_MULTIPLE:
             raise ValueError(
-                f"the networks halve pictures three times, so --size must be a multiple of {MULTIPLE}; "
+                f"the networks halve pictures three times, so --size must be a multiple of {SIZE_MULTIPLE}; "
                 f"it is {setup.size}."
             )
         tables = surface_tables(setup.body, self._checkpoint.surface.convention)

@@ -27,15 +27,13 @@ from lwgan.composition import (
 )
 from lwgan.correspondence import flow_to
 from lwgan.generators import GeneratorConfig, SourceFeatures
+from lwgan.generators.records import SIZE_MULTIPLE
 from lwgan.person import Person
 from lwgan.surface_tables import SurfaceTables, surface_tables
 from lwgan.tasks import Plan, owned_faces
 
 Pictures = NDArray[np.uint8]
 Background = Literal["auto", "plate", "network"] | Pictures
-
-# Three halvings in every network.
-MULTIPLE = 8
 
 
 @dataclass(frozen=True)
@@ -301,12 +299,12 @@ def _choose_background(
 def _check_size(plan: Plan, size: int | None) -> None:
     own = plan.primary.size
     wanted = own if size is None else size
-    if wanted < MULTIPLE or wanted % MULTIPLE:
-        below = max(MULTIPLE, wanted // MULTIPLE * MULTIPLE)
-        near = [below] if wanted < MULTIPLE else [below, below + MULTIPLE]
+    if wanted < SIZE_MULTIPLE or wanted % SIZE_MULTIPLE:
+        below = max(SIZE_MULTIPLE, wanted // SIZE_MULTIPLE * SIZE_MULTIPLE)
+        near = [below] if wanted < SIZE_MULTIPLE else [below, below + SIZE_MULTIPLE]
         raise ValueError(
             f"size is {wanted}; networks halve it three times, so it must be a multiple of "
-            f"{MULTIPLE}. Nearest: {' or '.join(map(str, near))}."
+            f"{SIZE_MULTIPLE}. Nearest: {' or '.join(map(str, near))}."
         )
     if wanted != own:
         raise ValueError(
