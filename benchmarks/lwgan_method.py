@@ -13,13 +13,13 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks import methods
-from iper_toolkit.body import load_body
+from iper_toolkit.body import BodyParams, load_body
 from lwgan.checkpoints import Checkpoint, check_surface, load_checkpoint, random_checkpoint
 from lwgan.generators import GeneratorConfig
 from lwgan.generators.records import SIZE_MULTIPLE
 from lwgan.person import Dressed, Person
 from lwgan.surface_tables import surface_tables
-from lwgan.synthesis import synthesize
+from lwgan.synthesis import UNTRAINED_CONVENTION, draw_frames, set_scene
 from lwgan.tasks import Plan
 
 RANDOM = "random"
@@ -60,28 +60,22 @@ class LwganMethod:
         self._body, self._device = setup.body, torch.device(setup.device)
 
     def personalize(self, person: methods.Person) -> None:
-        self._wearers: tuple[Dressed, ...] = (Dressed(_as_person(person)),)
+        self._enter((Dressed(_as_person(person)),), person.params[[0]])
 
     def dress(self, wearers: Sequence[methods.Dressed]) -> None:
-        self._wearers = tuple(Dressed(_as_person(one.person), one.parts) for one in wearers)
+        dressed = tuple(Dressed(_as_person(one.person), one.parts) for one in wearers)
+        self._enter(dressed, wearers[0].person.params[[0]])
 
     def draw(self, motion: methods.Motion) -> Iterator[NDArray[np.uint8]]:
-        plan = Plan(
-            task="transfer" if len(self._wearers) > 1 else "imitate",
-            people=self._wearers,
-            params=motion.params,
-            fps=_FPS,
-            name=motion.case,
-        )
-        frames = synthesize(
-            plan,
-            self._checkpoint,
-            self._body,
-            batch=_BATCH.get(self._device.type, 1),
-            device=self._device,
-            background="plate",
-        )
+        frames = draw_frames(self._scene, motion.params, batch=_BATCH.get(self._device.type, 1))
         return (frame.picture for frame in frames)
+
+    def _enter(self, people: tuple[Dressed, ...], params: BodyParams) -> None:
+        """Compose and encode them once, whatever they do afterwards."""
+        plan = Plan("transfer" if len(people) > 1 else "imitate", people, params, _FPS)
+        self._scene = set_scene(
+            plan, self._checkpoint, self._body, device=self._device, background="plate"
+        )
 
 
 def _load(weights: str) -> Checkpoint:
@@ -91,7 +85,7 @@ def _load(weights: str) -> Checkpoint:
     if seed and not seed.isdecimal():
         raise ValueError(f"lwgan:{weights}: the seed of random weights is a whole number.")
     # Which body's tables stand here decides nothing: `setup` puts those of the run in their place.
-    tables = surface_tables(load_body("open"), "corrected")
+    tables = surface_tables(load_body("open"), UNTRAINED_CONVENTION)
     return random_checkpoint(_RANDOM_CONFIG, int(seed or 0), tables)
 
 

@@ -29,11 +29,14 @@ from lwgan.correspondence import flow_to
 from lwgan.generators import GeneratorConfig, SourceFeatures
 from lwgan.generators.records import SIZE_MULTIPLE
 from lwgan.person import Person
-from lwgan.surface_tables import SurfaceTables, surface_tables
+from lwgan.surface_tables import Convention, SurfaceTables, surface_tables
 from lwgan.tasks import Plan, owned_faces
 
 Pictures = NDArray[np.uint8]
 Background = Literal["auto", "plate", "network"] | Pictures
+
+# Of weights that have learned nothing: no checkpoint depends on the reference's quirks then.
+UNTRAINED_CONVENTION: Convention = "corrected"
 
 
 @dataclass(frozen=True)
@@ -99,18 +102,21 @@ def synthesize(
         body: poses the plan.
         size: side of the pictures, a multiple of 8; None is the people's.
         batch: frames drawn at once. The pictures do not depend on it, rounding by one grey level apart.
-        device, dtype: where and in what the network runs; flows, texture and composite stay float32, poses float64.
+        device, dtype: where and in what the network runs; flows, texture, background and composite stay float32,
+            poses float64.
         background: ``plate`` of the primary, what the ``network`` makes of its first source, a picture (size,
-            size, 3), or ``auto``: the plate where there is one, else the network.
+            size, 3), or ``auto``: the plate where there is one, else the network. Deviation: the reference takes
+            the network's unless it is told to take a picture or an inpainted plate.
         folded: use the exact algebraic savings; False runs the network as it was trained, for comparison.
-        compile: through torch.compile; the last batch is then filled up, so that shapes stay.
+        compile: through torch.compile; the last batch is then filled up, so that shapes stay. Not with `temporal`,
+            where the number of previous frames changes.
         temporal: previous frames that are attended to; frames are then drawn one at a time, whatever `batch` is.
 
     Raises:
         SurfaceMismatch: the weights belong to another body. BodyMismatch: so do the fits. ValueError: see the message.
     """
     _check_size(plan, size)
-    _check_drawing(checkpoint.config, batch, temporal)
+    _check_drawing(checkpoint.config, batch, compile, temporal)
     scene = set_scene(
         plan,
         checkpoint,
@@ -133,28 +139,26 @@ def set_scene(
     background: Background = "auto",
     folded: bool = True,
 ) -> Scene:
-    """Compose and encode the people of a plan. Arguments as in `synthesize`."""
+    """Compose and encode the people of a plan, for all motions of theirs. Arguments as in `synthesize`."""
     device = torch.device(device)
+    _check_size(plan, None)
     tables = surface_tables(body, checkpoint.surface.convention)
     check_surface(checkpoint, tables)
     behind = _choose_background(plan.primary, background, checkpoint.config)
     tables, body = tables.to(device), body.to(device, torch.float64)
-    network = checkpoint.generator.for_inference(folded).to(device, dtype)
+    network = checkpoint.generator.for_inference(folded).to(device)
     with torch.inference_mode():
         sources = _compose_people(plan, body, tables)
-        if behind is None:
-            scenery = network.draw_background(sources.background_inputs.to(dtype))[:, 0].float()
+        if (
+            behind is None
+        ):  # in float32 whatever dtype is: once, and coarse steps would show in smooth walls
+            scenery = network.draw_background(sources.background_inputs)[:, 0].float()
         else:
             scenery = torch.from_numpy(to_float(behind)[None]).to(device)
-        return Scene(
-            network=network,
-            tables=tables,
-            sources=sources,
-            features=network.encode_sources(sources.source_inputs.to(dtype)),
-            background=scenery,
-            body=body,
-            dtype=dtype,
-        )
+    network = network.to(dtype)
+    with torch.inference_mode():
+        features = network.encode_sources(sources.source_inputs.to(dtype))
+    return Scene(network, tables, sources, features, scenery, body, dtype)
 
 
 def draw_frames(
@@ -165,7 +169,7 @@ def draw_frames(
     Args:
         params: of the scene's body, cameras in NDC of its square pictures. The others as in `synthesize`.
     """
-    _check_drawing(scene.network.config, batch, temporal)
+    _check_drawing(scene.network.config, batch, compile, temporal)
     if temporal:
         return _draw_in_turn(scene, params, temporal)
     step = torch.compile(draw_batch) if compile else draw_batch
@@ -312,7 +316,7 @@ def _check_size(plan: Plan, size: int | None) -> None:
         )
 
 
-def _check_drawing(config: GeneratorConfig, batch: int, temporal: int) -> None:
+def _check_drawing(config: GeneratorConfig, batch: int, compile: bool, temporal: int) -> None:
     if batch < 1:
         raise ValueError(f"batch is {batch}; at least one frame is drawn at a time.")
     if temporal < 0:
@@ -321,6 +325,10 @@ def _check_drawing(config: GeneratorConfig, batch: int, temporal: int) -> None:
         raise ValueError(
             f"temporal is {temporal}, but {config.fusion!r} cannot attend to previous "
             "frames; leave it at 0, or take weights with attention."
+        )
+    if temporal and compile:
+        raise ValueError(
+            "Frames that attend to previous ones are not compiled: their number changes. Leave out compile, or temporal."
         )
 
 
