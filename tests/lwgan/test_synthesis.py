@@ -15,11 +15,12 @@ from iper_toolkit.camera import project
 from iper_toolkit.raster import interpolate, rasterize
 from lwgan import synthesis
 from lwgan.checkpoints import Checkpoint, SurfaceMismatch, random_checkpoint
-from lwgan.generators import PRESETS, SourceFeatures
+from lwgan.correspondence import condition_map, face_points, flow_to
+from lwgan.generators import PRESETS, GeneratorConfig, SourceFeatures
 from lwgan.person import Dressed, Motion, Person
 from lwgan.surface_tables import surface_tables
 from lwgan.synthesis import Drawn, draw_batch, draw_frames, pose_batch, set_scene, synthesize
-from lwgan.tasks import Plan, imitate, transfer, view
+from lwgan.tasks import Plan, imitate, owned_faces, transfer, view
 
 SIZE = 64
 SMALL = {
@@ -327,6 +328,121 @@ def test_previous_frames_are_attended_to(body: Body) -> None:
         draw(plan, weights(body, "addlwb"), body, temporal=1)
 
 
+class Recorder:
+    """A network that notes what it is given, and draws the person as `colour` over half a background."""
+
+    def __init__(self, config: GeneratorConfig, colour: float = 0.5, share: float = 0.25) -> None:
+        self.config, self.colour, self.share = config, colour, share
+        self.encoded: list[Tensor] = []
+        self.drawn: list[tuple[Tensor, Tensor, SourceFeatures | None, Tensor | None]] = []
+
+    def encode_sources(self, source: Tensor) -> SourceFeatures:
+        self.encoded.append(source)
+        return SourceFeatures((source,), (source,))
+
+    def draw_target(
+        self,
+        target: Tensor,
+        features: SourceFeatures,
+        flow: Tensor,
+        previous: SourceFeatures | None = None,
+        previous_flow: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        self.drawn.append((target, flow, previous, previous_flow))
+        picture = target.new_full(target[:, :, :3].shape, self.colour)
+        return picture, target.new_full(target[:, :, :1].shape, self.share)
+
+
+def test_what_a_past_frame_is_to_the_next_ones(body: Body) -> None:
+    """The composite with its condition map, and flows to where that frame's own body was."""
+    (plan,) = imitate(make_person(body), dance(3), body, smooth=False)
+    real = set_scene(plan, weights(body), body)
+    network = Recorder(real.network.config)
+    scene = dataclasses.replace(real, network=network)
+    vertices = pose_batch(scene.body, plan.params)
+    past: list[synthesis.Past] = []
+    for frame in range(3):
+        drawn, now = synthesis.draw_next(scene, vertices[[frame]], list(past))
+        past.append(now)
+    composite = 0.25 * scene.background + 0.75 * 0.5
+    bodies = [rasterize(vertices[[frame]], body.faces, SIZE) for frame in range(3)]
+    points = [face_points(vertices[[frame]], body.faces) for frame in range(3)]
+    for frame, seen in enumerate(network.encoded):
+        target = network.drawn[frame][0]
+        assert seen.shape == (1, 1, 6, SIZE, SIZE)
+        torch.testing.assert_close(seen[:, 0, :3], composite)
+        torch.testing.assert_close(seen[:, :, 3:], target[:, :, 3:])
+        code = condition_map(bodies[frame], scene.tables.code)
+        torch.testing.assert_close(seen[:, 0, 3:], code)
+        assert not torch.equal(code, target[:, 0, :3])
+        torch.testing.assert_close(past[frame].face_points[0], points[frame])
+    assert network.drawn[0][2:] == (None, None)
+    _, _, previous, flows = network.drawn[2]
+    assert previous is not None
+    assert flows is not None
+    torch.testing.assert_close(previous.encoder[0], torch.cat(network.encoded[:2], dim=1))
+    assert flows.shape == (1, 1, 2, SIZE, SIZE, 2)
+    for older in range(2):  # newest last
+        expected = flow_to(bodies[2], points[older])
+        torch.testing.assert_close(flows[:, 0, older], expected)
+    assert not torch.equal(flows[:, :, 0], flows[:, :, 1])
+    picture = ((composite[0].permute(1, 2, 0) + 1) * 127.5).round()
+    np.testing.assert_allclose(drawn.picture[0].int(), picture, atol=1)
+
+
+def test_only_the_last_frames_are_past(body: Body) -> None:
+    (plan,) = imitate(make_person(body), dance(5), body)
+    real = set_scene(plan, weights(body), body)
+    network = Recorder(real.network.config)
+    list(draw_frames(dataclasses.replace(real, network=network), plan.params, temporal=2))
+    counts = [0 if flow is None else flow.shape[2] for *_, flow in network.drawn]
+    assert counts == [0, 1, 2, 2, 2]
+
+
+def test_the_mask_says_where_the_background_is(body: Body) -> None:
+    """Mostly person: mostly the network's colour, and a bright mask, for people look for themselves there."""
+    plan = view(make_person(body), body, angles=[0])
+    real = set_scene(plan, weights(body), body)
+    scene = dataclasses.replace(real, network=Recorder(real.network.config, 1.0, 0.25))
+    frames = draw_batch(scene, pose_batch(scene.body, plan.params))
+    assert (frames.picture == round(0.25 * 90 + 0.75 * 255)).all()
+    assert (frames.mask == round(0.75 * 255)).all()
+
+
+def test_the_textures_owner_is_who_was_asked(body: Body, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each person's faces are those of the plan, in its order."""
+    given: list[Tensor] = []
+    merge = synthesis.merge_people
+
+    def watched(people: list, faces: Tensor, *rest: object, **options: object) -> object:
+        given.append(faces)
+        return merge(people, faces, *rest, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(synthesis, "merge_people", watched)
+    assert body.surface is not None
+    ann, bob = make_person(body), make_person(body, "bob", colours=-painted(body))
+    people = [Dressed(ann, ("feet",)), Dressed(bob, ("left_arm",))]
+    set_scene(transfer(people, None, body), weights(body), body)
+    assert torch.equal(given[0], owned_faces(people, body.surface))
+    left = body.template[body.faces].mean(1)[given[0][1]]
+    assert (left[:, 0] > 0).all(), "the person's own left"
+
+
+def test_one_scene_serves_all_motions(body: Body) -> None:
+    plans = imitate(make_person(body), dance(2), body, views=[0, 60])
+    checkpoint = weights(body)
+    scene = set_scene(plans[0], checkpoint, body)
+    for plan in plans:
+        together = list(draw_frames(scene, plan.params))
+        assert grey_levels(together, draw(plan, checkpoint, body)) == 0
+
+
+def test_what_changes_its_shape_is_not_compiled(body: Body) -> None:
+    (plan,) = imitate(make_person(body), dance(2), body)
+    with pytest.raises(ValueError, match="Leave out compile, or temporal"):
+        draw(plan, weights(body), body, compile=True, temporal=1)
+
+
 # --------------------------------------------------------------------------------------- background
 
 
@@ -343,6 +459,9 @@ def test_backgrounds(body: Body) -> None:
     painted_by_network = behind(without)
     assert torch.equal(painted_by_network, behind(plan, "network"))
     assert painted_by_network.std() > 0
+    coarse = set_scene(plan, weights(body), body, background="network", dtype=torch.bfloat16)
+    assert torch.equal(coarse.background, painted_by_network), "in float32, whatever frames are"
+    assert coarse.features.encoder[0].dtype == torch.bfloat16
     shown = ((behind(plan, picture)[0].permute(1, 2, 0) + 1) * 127.5).round()
     np.testing.assert_array_equal(shown, picture)
     with pytest.raises(ValueError, match="ann has no plate"):
