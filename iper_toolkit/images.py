@@ -5,6 +5,8 @@ Pictures are RGB uint8 ``(H, W, 3)``; masks and other maps uint8 ``(H, W)``.
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -15,6 +17,9 @@ from iper_toolkit.atomic import write_atomically
 
 RESIZE_ID = "area-linear-1"
 """Name of `resize`; it stands in every score, because another resize gives other scores."""
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_LONGEST_COMMENT = 1 << 20  # bytes that a packed one may unfold to; the rest is not read
 
 _ENCODE_OPTIONS: dict[str, list[int]] = {".png": [cv2.IMWRITE_PNG_COMPRESSION, 4]}
 
@@ -74,20 +79,53 @@ def encode_image(
 
 
 def read_comment(data: bytes) -> str:
-    """All comment segments of a JPEG's bytes as one text; empty for any other format."""
-    comments = []
+    """What a picture's bytes say in their comments, as one text; empty for formats but JPEG and PNG.
+
+    Of a JPEG its comment segments, of a PNG the texts under the keyword "Comment", in any of the three
+    kinds of chunk. The bytes may end early, as the head of a file does.
+    """
+    if data[:2] == b"\xff\xd8":
+        comments = list(_jpeg_comments(data))
+    elif data[:8] == _PNG_SIGNATURE:
+        comments = list(_png_comments(data))
+    else:
+        comments = []
+    return "\n".join(comments)
+
+
+def _jpeg_comments(data: bytes) -> Iterator[str]:
     position = 2
-    if data[:2] != b"\xff\xd8":
-        return ""
     while position + 4 <= len(data) and data[position] == 0xFF:
         marker = data[position + 1]
         length = int.from_bytes(data[position + 2 : position + 4], "big")
         if marker == 0xDA:  # the picture itself begins
             break
         if marker == 0xFE:
-            comments.append(data[position + 4 : position + 2 + length].decode("utf-8", "replace"))
+            yield data[position + 4 : position + 2 + length].decode("utf-8", "replace")
         position += 2 + length
-    return "\n".join(comments)
+
+
+def _png_comments(data: bytes) -> Iterator[str]:
+    """Chunks are a length, a kind, the body and a checksum (PNG specification, 11.3.3)."""
+    position = len(_PNG_SIGNATURE)
+    while position + 8 <= len(data):
+        length = int.from_bytes(data[position : position + 4], "big")
+        kind, body = data[position + 4 : position + 8], data[position + 8 : position + 8 + length]
+        position += 12 + length
+        keyword, _, rest = body.partition(b"\0")
+        if kind not in (b"tEXt", b"zTXt", b"iTXt") or keyword.lower() != b"comment":
+            continue
+        packed = kind == b"zTXt" or (kind == b"iTXt" and rest[:1] == b"\1")
+        if kind == b"zTXt":
+            rest = rest[1:]  # the method, of which there is one
+        elif kind == b"iTXt":
+            rest = rest[2:].split(b"\0", 2)[-1]  # behind a language and the keyword in it
+        if packed:
+            try:
+                rest = zlib.decompressobj().decompress(rest, _LONGEST_COMMENT)
+            except zlib.error:
+                continue  # damaged: it says nothing
+        yield rest.decode("utf-8" if kind == b"iTXt" else "latin-1", "replace")
 
 
 def resize(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -125,6 +163,6 @@ def _is_cut_short(data: bytes) -> bool:
     """OpenCV reads the rest of a truncated JPEG as grey without a word, so look at its end."""
     if data[:2] == b"\xff\xd8":
         return b"\xff\xd9" not in data[-1024:]
-    if data[:8] == b"\x89PNG\r\n\x1a\n":
+    if data[:8] == _PNG_SIGNATURE:
         return b"IEND" not in data[-64:]
     return False

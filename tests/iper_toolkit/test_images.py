@@ -1,5 +1,7 @@
 """Pictures: round trips, broken files, the resize."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 
 from iper_toolkit.images import (
+    decode_image,
     encode_image,
     read_comment,
     read_image,
@@ -34,6 +37,40 @@ def test_a_jpeg_carries_its_comment(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(data)
     assert np.abs(read_image(path).astype(int) - GRADIENT).mean() < 2
+
+
+def png_chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+PNG_COMMENTS = {
+    "plain": png_chunk(b"tEXt", "Comment\0synthetic: né".encode("latin-1")),
+    "packed": png_chunk(b"zTXt", b"comment\0\0" + zlib.compress("synthetic: né".encode("latin-1"))),
+    "international": png_chunk(b"iTXt", b"Comment\0\0\0fr\0Commentaire\0synthetic: n\xc3\xa9"),
+    "packed international": png_chunk(
+        b"iTXt", b"Comment\0\1\0\0\0" + zlib.compress("synthetic: né".encode())
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", PNG_COMMENTS)
+@pytest.mark.parametrize("place", ["before", "behind"])
+def test_a_png_may_carry_a_comment(kind: str, place: str) -> None:
+    data = encode_image(GRADIENT, ".png")
+    at = 33 if place == "before" else len(data) - 12  # behind the header, or before the end
+    others = png_chunk(b"tEXt", b"Title\0nothing") + png_chunk(b"iTXt", b"Comment")
+    marked = data[:at] + others + PNG_COMMENTS[kind] + data[at:]
+    assert read_comment(data) == ""
+    assert read_comment(marked).strip() == "synthetic: né"
+    assert np.array_equal(decode_image(marked, "a.png"), GRADIENT)
+    for length in range(0, len(marked), 7):  # the head of a file, wherever it is cut
+        read_comment(marked[:length])
+
+
+def test_a_damaged_comment_says_nothing() -> None:
+    data = encode_image(GRADIENT, ".png")
+    damaged = png_chunk(b"zTXt", b"Comment\0\0no stream of zlib")
+    assert read_comment(data[:33] + damaged + data[33:]) == ""
 
 
 def test_only_jpegs_take_comments() -> None:
