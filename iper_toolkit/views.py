@@ -6,6 +6,7 @@ axis. The input is never changed.
 
 import math
 from collections.abc import Iterable
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -25,11 +26,22 @@ def view_roots(num_views: int) -> Tensor:
     Returns:
         (num_views, 3) axis-angle, float32.
     """
-    if num_views < 1:
-        raise ValueError(f"num_views is {num_views}; at least one view is needed.")
-    turn = torch.arange(num_views, dtype=torch.float64) * 2 * math.pi / max(1, num_views - 1)
     facing = axis_rotation("x", torch.tensor(math.pi, dtype=torch.float64))
-    return matrix_to_axis_angle(axis_rotation("y", turn) @ facing).float()
+    return matrix_to_axis_angle(_once_around(num_views) @ facing).float()
+
+
+def turned_roots(person: Tensor, num_views: int) -> Tensor:
+    """Root rotations of a body that turns once around from where it stands: ``Ry(y) root``.
+
+    Args:
+        person: (85,) fit.
+        num_views: the first and the last view are both the root itself.
+
+    Returns:
+        (num_views, 3) axis-angle, float32.
+    """
+    root = axis_angle_to_matrix(person[3:6].double())
+    return matrix_to_axis_angle(_once_around(num_views).to(root) @ root).float()
 
 
 def view_sequence(num_views: int, person: Tensor | None = None) -> Tensor:
@@ -71,13 +83,20 @@ def turn(params: Tensor, degrees: float) -> Tensor:
     return turned
 
 
-def bullet_time(params: Tensor, stops: Iterable[tuple[int, int]]) -> tuple[Tensor, list[int]]:
+def bullet_time(
+    params: Tensor,
+    stops: Iterable[tuple[int, int]],
+    *,
+    begin: Literal["frame", "front"] = "frame",
+) -> tuple[Tensor, list[int]]:
     """Time stands still and the view goes once around.
 
     Args:
         params: (T, 85) motion.
         stops: (frame, duration): before `frame`, `duration` frames of a full turn with that frame's
             camera, body pose and shape are inserted. Frames beyond the clip are left out.
+        begin: ``frame`` turns from the frame's own root, so that nothing jumps. ``front`` is the
+            reference's: an upright body that faces the camera, whatever the frame's root.
 
     Returns:
         The longer motion (T', 85), and for each of its frames the frame of `params` it stands for.
@@ -92,7 +111,10 @@ def bullet_time(params: Tensor, stops: Iterable[tuple[int, int]]) -> tuple[Tenso
         duration = durations.get(frame, 0)
         if duration > 0:
             still = params[frame].expand(duration, -1).clone()
-            still[:, 3:6] = view_roots(duration).to(params)
+            roots = (
+                view_roots(duration) if begin == "front" else turned_roots(params[frame], duration)
+            )
+            still[:, 3:6] = roots.to(params)
             pieces.append(still)
         pieces.append(params[frame : frame + 1])
         origins += [frame] * (duration + 1)
@@ -112,3 +134,11 @@ def with_hands(params: Tensor, hands_mean: Tensor) -> Tensor:
     kept = params[:, : 3 + _JOINTS_BEFORE_HANDS]
     fingers = hands_mean.to(params).expand(len(params), -1)
     return torch.cat([kept, fingers, params[:, -10:]], dim=1)
+
+
+def _once_around(num_views: int) -> Tensor:
+    """(num_views, 3, 3) float64 rotations about the vertical axis, in equal steps from 0 to 360 degrees."""
+    if num_views < 1:
+        raise ValueError(f"num_views is {num_views}; at least one view is needed.")
+    angle = torch.arange(num_views, dtype=torch.float64) * 2 * math.pi / max(1, num_views - 1)
+    return axis_rotation("y", angle)

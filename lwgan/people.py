@@ -160,7 +160,9 @@ def read_motion(
 
 
 def motion_of(named: NamedFrames, max_frames: int = 0) -> Motion:
-    """`read_motion` of frames that are open already."""
+    """`read_motion` of frames that are open already. It knows the whole clip, of which these are imitated."""
+    import torch
+
     frames = named.chosen()[: max_frames or None]
     if unfit := [frame for frame in frames if not named.clip.valid[frame]]:
         fit = [frame for frame in frames if named.clip.valid[frame]]
@@ -173,8 +175,13 @@ def motion_of(named: NamedFrames, max_frames: int = 0) -> Motion:
                 f"{named.name}@{ranges(np.flatnonzero(named.clip.valid).tolist())}"
             )
         )
+    fits = named.clip.params().to_array().clone()
+    fits[~torch.from_numpy(named.clip.valid)] = (
+        torch.nan
+    )  # whatever was fitted where nobody is seen
     return Motion(
-        params=named.clip.params(frames),
+        params=BodyParams.from_array(named.clip.body_id, fits),
+        frames=frames,
         fps=named.clip.fps,
         name=named.title,
         origin=(f"{named.title} frames {ranges(frames)} (sha256 {named.sha256})",),

@@ -1,5 +1,6 @@
 """Who is drawn and how they move: source pictures of a person, a motion, and which parts somebody wears."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -78,27 +79,50 @@ class Person:
 
 @dataclass(frozen=True, eq=False)
 class Motion:
-    """Fits of somebody who moves, one a frame."""
+    """Fits of somebody who moves, one a frame, and which of them are imitated.
 
-    params: BodyParams  # (T)
+    The fits are neighbours in time, because they are smoothed and stood on the ground as such; what is imitated may
+    be any of them, in any order.
+    """
+
+    params: BodyParams  # (T), NaN where a frame has no fit; those of `frames` have one
     fps: float
     name: str = ""
     origin: tuple[str, ...] = ()  # file and frames, for provenance
+    frames: tuple[int, ...] | None = None  # which of the T are imitated; None: all
 
     def __post_init__(self) -> None:
         named = f"motion {self.name}".strip()
-        if len(self.params) == 0:
+        if len(self) == 0:
             raise ValueError(f"The {named} has no frames; nothing can be imitated.")
-        if not self.fps > 0:
-            raise ValueError(f"fps of the {named} is {self.fps}; it must be more than 0.")
-        if unfit := frames_without_fit(self.params):
+        if not (self.fps > 0 and math.isfinite(self.fps)):
+            raise ValueError(
+                f"fps of the {named} is {self.fps}; it must be more than 0, and finite."
+            )
+        count = len(self.params)
+        if outside := sorted({frame for frame in self.chosen if not 0 <= frame < count}):
+            raise ValueError(
+                f"Frames {_ranges(outside)} are to be imitated of the {named}, which has 0 to {count - 1}."
+            )
+        if unfit := sorted(set(self.chosen).intersection(frames_without_fit(self.params))):
             raise ValueError(
                 f"Frames {_ranges(unfit)} of the {named} (counted from 0) have no valid fit (NaN). "
                 "Choose a stretch without them, or mend the fit."
             )
 
     def __len__(self) -> int:
-        return len(self.params)
+        """Number of frames that are imitated."""
+        return len(self.chosen)
+
+    @property
+    def chosen(self) -> tuple[int, ...]:
+        return tuple(range(len(self.params))) if self.frames is None else self.frames
+
+    def stretches(self) -> list[slice]:
+        """The longest runs of neighbouring frames that have a fit, in order."""
+        lost = set(frames_without_fit(self.params))
+        fit = [frame for frame in range(len(self.params)) if frame not in lost]
+        return [slice(first, last + 1) for first, last in _runs(fit)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,10 +148,15 @@ def frames_without_fit(params: BodyParams) -> list[int]:
 
 def _ranges(frames: Sequence[int]) -> str:
     """[1, 2, 3, 7] -> "1-3, 7": long lists stay readable."""
-    runs: list[list[int]] = []
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in _runs(frames))
+
+
+def _runs(frames: Sequence[int]) -> list[tuple[int, int]]:
+    """[1, 2, 3, 7] -> [(1, 3), (7, 7)]: first and last of each run."""
+    runs: list[tuple[int, int]] = []
     for frame in frames:
         if runs and frame == runs[-1][1] + 1:
-            runs[-1][1] = frame
+            runs[-1] = (runs[-1][0], frame)
         else:
-            runs.append([frame, frame])
-    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
+            runs.append((frame, frame))
+    return runs

@@ -103,17 +103,18 @@ def imitate(
         smooth: low-pass the motion's poses and cameras first, with the two cutoffs of `iper_toolkit.smoothing`.
         views: degrees about the vertical axis, each from the motion as it is; negative ones turn the other
             way. None is the same as one view of 0 degrees.
-        bullet_time: (frame, duration) pairs: before that frame of the motion, time stands still for `duration` frames
-            while the view goes once around. Frames beyond the motion are left out. ``smooth`` keeps the feet of the
-            upright body that is then seen on the ground, too.
+        bullet_time: (frame, duration) pairs: before that frame of those imitated, counted from 0, time stands still
+            for `duration` frames while the view goes once around, from where it is. Deviation: the reference
+            shows an upright body there that begins with its front, whatever the view.
 
     Returns:
         One plan for each of `views`, or a single one.
     """
     _check_bodies([person], motion, body)
-    driver = _low_passed(motion, (pose_cutoff, camera_cutoff) if smooth else None)
-    # Where the camera is depends on how high the feet are, which no turn about the vertical axis changes.
-    cameras = _follow_cameras(person.params, stop_time(driver, bullet_time)[0], body, camera)
+    _check_stops(bullet_time, motion)
+    cutoffs = (pose_cutoff, camera_cutoff) if smooth else None
+    # Turns about the vertical axis leave the feet as high as they are: cameras are the same for every view and stop.
+    moved = _follow(person.params, motion, body, camera, cutoffs)
     settings = {
         "camera": camera,
         "smooth": smooth,
@@ -124,13 +125,13 @@ def imitate(
     for degrees in views or (0.0,):
         if not math.isfinite(degrees):
             raise ValueError(f"A view is at {degrees} degrees; it takes a finite number.")
-        seen = turn(driver, degrees) if degrees else driver
+        seen = turn(moved, degrees) if degrees else moved
         frames, origins = stop_time(seen, bullet_time)
         plans.append(
             Plan(
                 task="imitate",
                 people=(Dressed(person),),
-                params=_wear(person.params, frames, cameras, body),
+                params=BodyParams.from_array(body.id, frames),
                 fps=motion.fps,
                 motion_frames=tuple(origins),
                 name=f"view {degrees:g}" if views else "",
@@ -169,9 +170,9 @@ def transfer(
         params, fps, origins = primary.params[[0]], VIEW_FPS, tuple[int, ...]()
         settings: dict[str, object] = {"camera": "source"}
     else:
-        driver = _low_passed(motion, (pose_cutoff, camera_cutoff) if smooth else None)
-        cameras = _follow_cameras(primary.params, driver, body, camera)
-        params, fps = _wear(primary.params, driver, cameras, body), motion.fps
+        cutoffs = (pose_cutoff, camera_cutoff) if smooth else None
+        moved = _follow(primary.params, motion, body, camera, cutoffs)
+        params, fps = BodyParams.from_array(body.id, moved), motion.fps
         origins = tuple(range(len(motion)))
         settings = {"camera": camera, "smooth": smooth}
     worn = {f"{i + 1} {d.person.name}": list(d.parts) for i, d in enumerate(people)}
@@ -265,27 +266,48 @@ def owned_faces(people: Sequence[Dressed], surface: Surface) -> Tensor:
     return owned
 
 
-def _low_passed(motion: Motion, cutoffs: tuple[float, float] | None) -> Tensor:
-    """(T, 85): the motion, smooth in time unless `cutoffs` is None."""
-    frames = motion.params.to_array()
-    return frames if cutoffs is None else smooth_motion(frames, *cutoffs)
+def _follow(
+    source: BodyParams,
+    motion: Motion,
+    body: Body,
+    camera: Camera,
+    cutoffs: tuple[float, float] | None,
+) -> Tensor:
+    """(len(motion), 85): the chosen poses with source 0's shape, under the camera of the strategy.
 
-
-def _follow_cameras(source: BodyParams, driver: Tensor, body: Body, camera: Camera) -> Tensor:
-    """(T, 3) cameras of the strategy for source 0, who does what the finished (T, 85) driver does."""
+    Everything is smoothed and stood on the ground before frames are chosen, so that a piece of a motion moves as it does
+    in the whole. Frames without a fit part it into stretches; all of them have the first one's ground.
+    """
     if camera not in get_args(Camera):
         raise ValueError(
             f"Unknown camera strategy {camera!r}. Choose one of: {', '.join(get_args(Camera))}."
         )
-    if camera == "smooth":
-        driver = stabilise_motion(driver, _feet(BodyParams.from_array(body.id, driver), body))
-    return transfer_camera(source.camera[0], driver[:, :3], driver[0, :3], camera)
+    driver = motion.params.to_array().clone()
+    stretches = motion.stretches()
+    first_ground: Tensor | None = None
+    for stretch in stretches:
+        frames = driver[stretch] if cutoffs is None else smooth_motion(driver[stretch], *cutoffs)
+        if camera == "smooth":
+            feet = _feet(BodyParams.from_array(body.id, frames), body)
+            frames = stabilise_motion(frames, feet)
+            ground = frames[0, 2] + feet[0]
+            first_ground = ground if first_ground is None else first_ground
+            frames[:, 2] += first_ground - ground
+        driver[stretch] = frames
+    first = driver[stretches[0].start, :3]
+    chosen = driver[list(motion.chosen)]
+    cameras = transfer_camera(source.camera[0], chosen[:, :3], first, camera)
+    shape = source.shape[:1].expand(len(chosen), -1)
+    return torch.cat([cameras, chosen[:, 3:-10], shape], dim=1)
 
 
-def _wear(source: BodyParams, driver: Tensor, cameras: Tensor, body: Body) -> BodyParams:
-    """The (T, 85) driver's poses, with source 0's shape, under these cameras."""
-    shape = source.shape[:1].expand(len(driver), -1)
-    return BodyParams.from_array(body.id, torch.cat([cameras, driver[:, 3:-10], shape], dim=1))
+def _check_stops(stops: Sequence[tuple[int, int]], motion: Motion) -> None:
+    for frame, duration in stops:
+        if not 0 <= frame < len(motion) or duration < 1:
+            raise ValueError(
+                f"The time is to stop before frame {frame} for {duration} frames; {len(motion)} frames are imitated, "
+                f"counted from 0. Take a frame from 0 to {len(motion) - 1}, and at least 1 frame to stop."
+            )
 
 
 def _feet(params: BodyParams, body: Body) -> Tensor:

@@ -72,6 +72,23 @@ def test_bullet_time_says_which_frame_it_shows() -> None:
         views.bullet_time(frames, [(-1, 3)])
 
 
+def test_bullet_time_turns_from_where_the_body_stands() -> None:
+    """The first and the last still frame are the frame itself; the reference's jump to the front and back."""
+    frames = views.turn(motion(4), 30)
+    longer, _ = views.bullet_time(frames, [(2, 5)])
+    same_motion(
+        longer[2:7], torch.cat([views.turn(frames[2:3], a) for a in range(0, 361, 90)]), 1e-5
+    )
+    same_motion(longer[[2, 6]], frames[[2, 2]], 1e-5)
+    absolute, _ = views.bullet_time(frames, [(2, 5)], begin="front")
+    same_motion(
+        absolute[2:7, :],
+        torch.cat(
+            [frames[2:3, :3].expand(5, -1), views.view_roots(5), frames[2:3, 6:].expand(5, -1)], 1
+        ),
+    )
+
+
 @pytest.mark.parity
 def test_reference_views(fixtures_folder: Path) -> None:
     with np.load(fixtures_folder / "pipeline" / "views.npz") as file:
@@ -86,7 +103,7 @@ def test_reference_views(fixtures_folder: Path) -> None:
     chained = views.turn(data["smpls"], 45)
     same_motion(chained, data["special_effect_view45_then_90_same_array"][0])
     same_motion(views.turn(chained, 90), data["special_effect_view45_then_90_same_array"][1])
-    longer, origins = views.bullet_time(data["smpls"], stops)
+    longer, origins = views.bullet_time(data["smpls"], stops, begin="front")
     same_motion(longer, data["bt_smpls"])
     assert [f"f{frame}" for frame in origins] == names
     with_hands = views.with_hands(data["smpls"], data["hands_mean"])

@@ -120,7 +120,8 @@ def test_pieces_of_a_motion(prepared_root: Path) -> None:
         ("001/1/1@2-", 2, [2, 3]),
     ]:
         motion = read_motion(text, max_frames=limit, root=prepared_root)
-        np.testing.assert_array_equal(motion.params.to_array(), clip.params(frames).to_array())
+        assert motion.chosen == tuple(frames)
+        np.testing.assert_array_equal(motion.params.to_array(), clip.params().to_array())
         assert motion.fps == clip.fps
         assert motion.origin[0].startswith(f"001/1/1 frames {ranges(frames)} (sha256 ")
 
@@ -155,7 +156,9 @@ def test_a_motion_with_frames_that_show_nobody(prepared_root: Path) -> None:
     with pytest.raises(UnfitFrames, match="Frames 2 of 003/1/1") as caught:
         read_motion("003/1/1", root=prepared_root)
     advice = str(caught.value).split("Leave them out: ")[1]
-    assert len(read_motion(advice, root=prepared_root)) == 5
+    motion = read_motion(advice, root=prepared_root)
+    assert len(motion) == 5
+    assert motion.stretches() == [slice(0, 2), slice(3, 6)]
     with pytest.raises(UnfitFrames, match="choose other frames") as caught:
         read_motion("003/1/1@2", root=prepared_root)
     assert len(read_motion(str(caught.value).split()[-1], root=prepared_root)) == 5

@@ -61,10 +61,26 @@ def test_frames_without_a_fit_are_named() -> None:
 def test_an_empty_motion_and_one_without_speed() -> None:
     with pytest.raises(ValueError, match="motion has no frames"):
         Motion(fits(0), fps=25)
-    for fps in (0.0, -1.0, float("nan")):
+    for fps in (0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="must be more than 0"):
             Motion(fits(1), fps=fps)
     assert len(Motion(fits(4), fps=25)) == 4
+
+
+def test_chosen_frames_of_a_motion() -> None:
+    """Frames that are not imitated may lack a fit; they part the motion."""
+    array = torch.zeros(8, 85)
+    array[[0, 3, 4], 10] = torch.nan
+    params = BodyParams.from_array("open-body-1", array)
+    some = Motion(params, fps=25, frames=(6, 1, 1))
+    assert (len(some), some.chosen) == (3, (6, 1, 1))
+    assert some.stretches() == [slice(1, 3), slice(5, 8)]
+    with pytest.raises(ValueError, match=r"Frames 3 of the motion .*no valid fit"):
+        Motion(params, fps=25, frames=(1, 3))
+    with pytest.raises(ValueError, match=r"Frames 8 are to be imitated .* has 0 to 7"):
+        Motion(params, fps=25, frames=(1, 8))
+    with pytest.raises(ValueError, match="no frames"):
+        Motion(params, fps=25, frames=())
 
 
 def test_an_unknown_part_is_refused_where_it_is_named() -> None:
