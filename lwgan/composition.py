@@ -2,16 +2,21 @@
 
 ::
 
-    settings = CompositionSettings(tables.convention).at(size)
-    sources = compose_sources(pictures, background_masks, vertices, tables, settings)  # once
+    sources = compose_sources(pictures, background_masks, vertices, tables)  # once
     targets = compose_targets(sources, poses, tables)  # every batch of frames
 
-(Liu et al. 2021, section 3.1 and 3.2.) Pictures are RGB in [-1, 1] and square; masks are
+(Liu et al. 2021, section 3.1 and 3.2.) As for the surface's tables, there are two conventions:
+``reference`` extends edges from a Canny filter's pixels, the farthest weighing most, and lets the
+grey between the charts of the texture bleed in at seams, as released checkpoints saw it;
+``corrected`` extends from the person's own outermost pixels, the nearest weighing most, and paints
+a rim around the charts.
+
+Pictures are RGB in [-1, 1] and square; masks are
 **1 = background**; vertices are projected: NDC x right, y down, and depth in metres.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -41,49 +46,39 @@ from lwgan.texture import (
     visibility,
 )
 
-KERNEL_SIZE = 512  # pixels of the side at which the kernels of CompositionSettings are meant
 DISCRIMINATOR_BODY_FACTOR = 1.2  # the body's box over the extent of its keypoints
 
 # What counts as surely person or surely background in a soft mask. The reference wants exactly 1,
 # so matting noise of one grey level opens holes; the corrected convention forgives a tenth.
 _CERTAIN: dict[Convention, float] = {"reference": 1.0, "corrected": 0.9}
+# Pixels of the side at which it is found what a source shows, where pictures are smaller: the
+# reference looks at the picture itself, in which hardly a face is seen below this side.
+_VISIBILITY_SIZE: dict[Convention, int] = {"reference": 384, "corrected": VISIBILITY_SIZE}
 
 
 @dataclass(frozen=True)
 class CompositionSettings:
-    """How inputs are composed. Kernels are odd sides of boxes, in pixels at `KERNEL_SIZE`.
+    """How inputs are composed. Kernels are odd sides of boxes, in pixels of a picture of `kernel_size`."""
 
-    ``reference`` extends edges from a Canny filter's pixels, the farthest weighing most, and lets
-    the grey between the charts of the texture bleed in at seams, as released checkpoints saw it;
-    ``corrected`` extends from the person's own outermost pixels, the nearest weighing most, and
-    paints a rim around the charts.
-    """
-
-    convention: Convention
     confidence_kernel: int = 3  # erodes the person to what is surely person
     extension_kernel: int = 51  # dilates the person to where colours are extended; 9 in training
     background_kernel: int = 11  # erodes the background to what is surely background
     texture_kernel: int = 13  # dilates what a source shows in the texture map
-    # Small pictures miss faces, so visibility is found in a picture of at least this side.
-    visibility_size: int = VISIBILITY_SIZE
+    kernel_size: int = 512  # pixels of the side at which the kernels are meant
+    # Small pictures miss faces, so visibility is found in a picture of at least this side; None is
+    # 384 under ``reference`` and 1024 under ``corrected``.
+    visibility_size: int | None = None
 
-    def at(self, size: int) -> "CompositionSettings":
-        """The same for pictures of another side: kernels in proportion, as the nearest odd number.
+    def scaled(self, kernel: int, size: int) -> int:
+        """A kernel for pictures of `size` pixels a side: in proportion, as the nearest odd number.
 
         None shrinks below 3 pixels, where it would do nothing.
         """
+        odd = 2 * round((kernel * size / self.kernel_size - 1) / 2) + 1
+        return max(odd, min(kernel, 3))
 
-        def scaled(kernel: int) -> int:
-            odd = 2 * round((kernel * size / KERNEL_SIZE - 1) / 2) + 1
-            return max(odd, min(kernel, 3))
 
-        return replace(
-            self,
-            confidence_kernel=scaled(self.confidence_kernel),
-            extension_kernel=scaled(self.extension_kernel),
-            background_kernel=scaled(self.background_kernel),
-            texture_kernel=scaled(self.texture_kernel),
-        )
+USUAL_SETTINGS = CompositionSettings()
 
 
 @dataclass(frozen=True)
@@ -123,7 +118,7 @@ def compose_sources(
     background_masks: Tensor,
     vertices: Tensor,
     tables: SurfaceTables,
-    settings: CompositionSettings,
+    settings: CompositionSettings = USUAL_SETTINGS,
 ) -> ComposedSources:
     """What the network sees of its sources, and their texture. Once a person.
 
@@ -132,35 +127,31 @@ def compose_sources(
             most: it gives the background, and its colours stand wherever it shows the body.
         background_masks: (B, S, 1, H, W) float in [0, 1], 1 = background; may be soft.
         vertices: (B, S, V, 3) float, projected.
-        tables: the body's, on the same device.
-        settings: for this size of picture (`CompositionSettings.at`).
+        tables: the body's, on the same device; their convention is that of the pictures, too.
+        settings: kernels and sizes.
 
     Raises:
-        ValueError: shapes or conventions disagree, or a mask shows nobody.
+        ValueError: shapes disagree, or a mask shows nobody.
     """
-    _check_sources(pictures, background_masks, vertices, tables, settings)
+    _check_sources(pictures, background_masks, vertices)
     size = pictures.shape[-1]
     vertices = vertices.float()
     fragments = rasterize(vertices, tables.faces, size)
-    extended = _extend(pictures, background_masks, fragments, settings)
+    extended = _extend(pictures, background_masks, fragments, tables.convention, settings)
     condition = condition_map(fragments, tables.code.to(pictures.dtype))
-    # The reference looks for what a source shows with the faces as they are drawn in the texture,
-    # so mirrored charts are seen from inside.
-    reference = settings.convention == "reference"
-    visible = visible_faces(fragments, tables.num_faces)
-    visible |= _in_view(vertices, tables.faces, settings, size)
-    shown = _in_view(vertices, tables.texture_faces, settings, size) if reference else visible
-    visible, shown = (with_neighbours(faces, tables.nearest) for faces in (visible, shown))
+    visible, shown = _seen_faces(vertices, fragments, tables, settings)
     charts = tables.texture_fragments(size)
     texture_points = face_points(vertices, tables.texture_faces)
     texture_visibility = visibility(
-        texture_points, shown, charts, (size, size), settings.texture_kernel
+        texture_points, shown, charts, (size, size), settings.scaled(settings.texture_kernel, size)
     )
     texture = merge_sources(unwrap(extended, texture_points, charts), texture_visibility)
     return ComposedSources(
         source_inputs=torch.cat([extended, condition], dim=2),
-        background_inputs=background_inputs(pictures[:, :1], background_masks[:, :1], settings),
-        texture=texture if reference else grow_charts(texture, charts),
+        background_inputs=background_inputs(
+            pictures[:, :1], background_masks[:, :1], tables.convention, settings
+        ),
+        texture=grow_charts(texture, charts) if tables.convention == "corrected" else texture,
         texture_visibility=texture_visibility,
         face_points=face_points(vertices, tables.faces),
         texture_points=texture_points,
@@ -170,19 +161,24 @@ def compose_sources(
 
 
 def background_inputs(
-    pictures: Tensor, background_masks: Tensor, settings: CompositionSettings
+    pictures: Tensor,
+    background_masks: Tensor,
+    convention: Convention,
+    settings: CompositionSettings = USUAL_SETTINGS,
 ) -> Tensor:
     """Pictures without their people, and what of them is known: the background network's input.
 
     Args:
         pictures: (B, N, 3, H, W) float in [-1, 1].
         background_masks: (B, N, 1, H, W) float, 1 = background.
+        convention: says how sure a soft mask must be.
+        settings: kernels.
 
     Returns:
         (B, N, 4, H, W): ``[picture * known ; known]``, known 1 where the background is.
     """
-    certain = _CERTAIN[settings.convention]
-    known = erode(background_masks, settings.background_kernel, certain=certain).to(pictures.dtype)
+    kernel = settings.scaled(settings.background_kernel, pictures.shape[-1])
+    known = erode(background_masks, kernel, certain=_CERTAIN[convention]).to(pictures.dtype)
     return torch.cat([pictures * known, known], dim=2)
 
 
@@ -309,32 +305,51 @@ def head_and_body_boxes(keypoints: Tensor, size: int) -> tuple[Tensor, Tensor]:
     return head_box(keypoints, size), body_box(keypoints, size, DISCRIMINATOR_BODY_FACTOR)
 
 
-def _in_view(vertices: Tensor, faces: Tensor, settings: CompositionSettings, size: int) -> Tensor:
-    """(B, S, F) bool: faces that the sources show when looked at closely enough."""
-    return faces_in_view(vertices, faces, max(size, settings.visibility_size))
+def _seen_faces(
+    vertices: Tensor, fragments: Fragments, tables: SurfaceTables, settings: CompositionSettings
+) -> tuple[Tensor, Tensor]:
+    """Faces that the sources show, and their neighbours.
+
+    Args:
+        vertices: (B, S, V, 3). fragments: (B, S, H, W) of them.
+
+    Returns:
+        (B, S, F) bool twice: for the flows, and for the texture.
+    """
+    size = fragments.face.shape[-1]
+    fine = max(size, settings.visibility_size or _VISIBILITY_SIZE[tables.convention])
+    visible = visible_faces(fragments, tables.num_faces)
+    if fine > size:
+        visible = visible | faces_in_view(vertices, tables.faces, fine)
+    visible = with_neighbours(visible, tables.nearest)
+    if tables.convention == "corrected" or torch.equal(tables.faces, tables.texture_faces):
+        return visible, visible
+    # The reference looks for what goes into the texture with the faces as they are drawn there, so
+    # mirrored charts are seen from inside.
+    shown = faces_in_view(vertices, tables.texture_faces, fine)
+    return visible, with_neighbours(shown, tables.nearest)
 
 
 def _extend(
-    pictures: Tensor, background_masks: Tensor, fragments: Fragments, settings: CompositionSettings
+    pictures: Tensor,
+    background_masks: Tensor,
+    fragments: Fragments,
+    convention: Convention,
+    settings: CompositionSettings,
 ) -> Tensor:
     """The edge-extended pictures: the person, and colours wherever person or body may be."""
-    certain = _CERTAIN[settings.convention]
+    certain, size = _CERTAIN[convention], pictures.shape[-1]
     person = 1 - background_masks
-    confident = erode(person, settings.confidence_kernel, certain=certain)
+    kernel = settings.scaled(settings.confidence_kernel, size)
+    confident = erode(person, kernel, certain=certain)
     perhaps = (person > 1 - certain) | fragments.covered[:, :, None]
-    band = dilate(perhaps, settings.extension_kernel)
-    if settings.convention == "reference":
+    band = dilate(perhaps, settings.scaled(settings.extension_kernel, size))
+    if convention == "reference":
         return extend_edges(pictures, confident, band, canny_edges(confident), "growing")
     return extend_edges(pictures, confident, band, inner_edges(confident), "falling")
 
 
-def _check_sources(
-    pictures: Tensor,
-    background_masks: Tensor,
-    vertices: Tensor,
-    tables: SurfaceTables,
-    settings: CompositionSettings,
-) -> None:
+def _check_sources(pictures: Tensor, background_masks: Tensor, vertices: Tensor) -> None:
     shape = tuple(pictures.shape)
     if pictures.ndim != 5 or shape[2] != 3 or shape[3] != shape[4] or 0 in shape:
         raise ValueError(
@@ -352,11 +367,6 @@ def _check_sources(
         raise ValueError(
             f"vertices is {tuple(vertices.shape)}; beside pictures {shape} it must be "
             f"({shape[0]}, {shape[1]}, V, 3)."
-        )
-    if settings.convention != tables.convention:
-        raise ValueError(
-            f"The settings are for the {settings.convention} convention and the tables of "
-            f"{tables.body_id!r} for the {tables.convention} one: build both for the checkpoint's."
         )
 
 

@@ -156,7 +156,9 @@ def extend_edges(
                 "nobody, or is soft everywhere. Give a mask with a person (1 = background where "
                 "sources are composed; 255 = person in mask files)."
             )
-        squared, nearest = nearest_points(queries, points, NUM_NEIGHBOURS)
+        # Released checkpoints saw ties as topk lets them fall; else devices had better agree.
+        stable = weighting == "falling"
+        squared, nearest = nearest_points(queries, points, NUM_NEIGHBOURS, stable=stable)
         weights = neighbour_weights(squared, weighting).to(images.dtype)
         rows, columns = points[nearest].unbind(-1)  # each (M, 3)
         colours = (images[index][:, rows, columns] * weights).sum(-1)
@@ -174,8 +176,10 @@ def neighbour_weights(squared: Tensor, weighting: Weighting) -> Tensor:
     return near / near.sum(-1, keepdim=True)
 
 
-def nearest_points(queries: Tensor, points: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The nearest few points of each query, exact; equal distances fall as `torch.topk` lets them.
+def nearest_points(
+    queries: Tensor, points: Tensor, count: int, *, stable: bool = False
+) -> tuple[Tensor, Tensor]:
+    """The nearest few points of each query, exact.
 
     Queries are taken square by square of the picture: by the triangle inequality only points about
     as near as the square's third nearest can be among the nearest of any of its pixels. Memory is
@@ -185,6 +189,8 @@ def nearest_points(queries: Tensor, points: Tensor, count: int) -> tuple[Tensor,
         queries: (M, 2) int64 pixels, row and column.
         points: (N, 2) int64 pixels, N >= 1.
         count: how many; fewer are returned where there are fewer points.
+        stable: of equal distances the lower index comes first, on every device. Else they fall as
+            `torch.topk` lets them.
 
     Returns:
         (M, count) float32 squared distances and (M, count) int64 indices of points.
@@ -211,10 +217,25 @@ def nearest_points(queries: Tensor, points: Tensor, count: int) -> tuple[Tensor,
                 queries.device.type, enabled=False
             ):  # whole numbers, or none at all
                 unlike = torch.addmm(length, own, near.T, alpha=-2)
-            found = unlike.topk(count, largest=False)
-            squared[part] = found.values + own.square().sum(1, keepdim=True)
-            nearest[part] = candidates[found.indices]
+            values, indices = (_stable_smallest if stable else _smallest)(unlike, count)
+            squared[part] = values + own.square().sum(1, keepdim=True)
+            nearest[part] = candidates[indices]
     return squared, nearest
+
+
+def _smallest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The smallest numbers of each row and where they stand, each (M, count), rising."""
+    found = values.topk(count, largest=False)
+    return found.values, found.indices
+
+
+def _stable_smallest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """As `_smallest` of (M, N) whole numbers; of equal ones the first comes first."""
+    length = values.shape[1]
+    keys = values.long() * length + torch.arange(length, device=values.device)
+    smallest = keys.topk(count, largest=False).values
+    index = smallest % length
+    return ((smallest - index) // length).to(values.dtype), index
 
 
 def _thin(magnitude: Tensor, orientation: Tensor) -> Tensor:

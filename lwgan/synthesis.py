@@ -20,7 +20,6 @@ from iper_toolkit.images import to_float
 from lwgan.checkpoints import Checkpoint, Generator, check_surface
 from lwgan.composition import (
     ComposedSources,
-    CompositionSettings,
     compose_sources,
     compose_targets,
     merge_people,
@@ -253,14 +252,12 @@ def _draw_in_turn(scene: Scene, params: BodyParams, num_previous: int) -> Iterat
 def _compose_people(plan: Plan, body: Body, tables: SurfaceTables) -> ComposedSources:
     """All sources of all people, ready to be drawn from: (1, S, ...)."""
     device = body.template.device
-    settings = CompositionSettings(tables.convention).at(plan.primary.size)
     composed = [
         compose_sources(
             torch.from_numpy(to_float(person.pictures)[None]).to(device),
             1 - torch.from_numpy(person.masks[None, :, None]).to(device) / 255,
             pose_batch(body, person.params)[None],
             tables,
-            settings,
         )
         for person in (dressed.person for dressed in plan.people)
     ]

@@ -15,6 +15,7 @@ from iper_toolkit.body import Body, load_body
 from iper_toolkit.camera import project
 from iper_toolkit.raster import Fragments, rasterize
 from lwgan.composition import (
+    USUAL_SETTINGS,
     ComposedSources,
     CompositionSettings,
     background_inputs,
@@ -26,7 +27,7 @@ from lwgan.composition import (
     previous_flows,
 )
 from lwgan.correspondence import flow_to, keep_faces
-from lwgan.surface_tables import Convention, SurfaceTables, surface_tables
+from lwgan.surface_tables import SurfaceTables, surface_tables
 from lwgan.texture import merge_sources, unwrap
 
 SIZE = 128
@@ -43,11 +44,6 @@ def body() -> Body:
 @pytest.fixture(scope="module", params=["corrected", "reference"])
 def tables(request: pytest.FixtureRequest, body: Body) -> SurfaceTables:
     return surface_tables(body, request.param)
-
-
-@pytest.fixture(scope="module")
-def settings(tables: SurfaceTables) -> CompositionSettings:
-    return CompositionSettings(tables.convention).at(SIZE)
 
 
 def seen_from(body: Body, *radians: float) -> Tensor:
@@ -72,14 +68,12 @@ def background_of(vertices: Tensor, body: Body) -> Tensor:
     return (~rasterize(vertices, body.faces, SIZE).covered).float()[:, :, None]
 
 
-def in_colours(
-    body: Body, tables: SurfaceTables, settings: CompositionSettings, *colours: tuple[float, ...]
-) -> ComposedSources:
+def in_colours(body: Body, tables: SurfaceTables, *colours: tuple[float, ...]) -> ComposedSources:
     """A person from the front and from the back in one colour each, before a grey wall."""
     vertices = seen_from(body, *(torch.pi * index for index in range(len(colours))))
     masks = background_of(vertices, body)
     dyes = torch.tensor(colours, dtype=torch.float32)[None, :, :, None, None]
-    return compose_sources(torch.where(masks > 0, 0.0, dyes), masks, vertices, tables, settings)
+    return compose_sources(torch.where(masks > 0, 0.0, dyes), masks, vertices, tables)
 
 
 RED, BLUE = (1.0, -1.0, -1.0), (-1.0, -1.0, 1.0)
@@ -107,10 +101,10 @@ def tensors_of(record: object) -> dict[str, Tensor]:
 
 
 def test_a_source_in_its_own_pose_is_what_the_network_starts_from(
-    sources: tuple[Tensor, Tensor, Tensor], tables: SurfaceTables, settings: CompositionSettings
+    sources: tuple[Tensor, Tensor, Tensor], tables: SurfaceTables
 ) -> None:
     pictures, _, vertices = sources
-    composed = compose_sources(*sources, tables, settings)
+    composed = compose_sources(*sources, tables)
     targets = compose_targets(composed, vertices[:, :1], tables)
     covered = targets.fragments.covered[0, 0]
     error = (targets.inputs[0, 0, :3] - pictures[0, 0])[:, covered].abs()
@@ -120,11 +114,9 @@ def test_a_source_in_its_own_pose_is_what_the_network_starts_from(
     assert torch.equal(targets.inputs[0, 0, -1] == 1, ~covered)
 
 
-def test_what_one_source_hides_another_fills(
-    body: Body, tables: SurfaceTables, settings: CompositionSettings
-) -> None:
+def test_what_one_source_hides_another_fills(body: Body, tables: SurfaceTables) -> None:
     """Red from the front, blue from the back: each side keeps its colour in a new picture."""
-    composed = in_colours(body, tables, settings, RED, BLUE)
+    composed = in_colours(body, tables, RED, BLUE)
     targets = compose_targets(composed, seen_from(body, 0.0, torch.pi), tables)
     front, back = targets.inputs[0, :, :3]
     front, back = (
@@ -133,20 +125,18 @@ def test_what_one_source_hides_another_fills(
     )
     assert (front[0] > front[2]).float().mean() > 0.97
     assert (back[2] > back[0]).float().mean() > 0.85  # its outline is seen from the front, too
-    alone = compose_targets(
-        in_colours(body, tables, settings, RED), seen_from(body, torch.pi), tables
-    )
+    alone = compose_targets(in_colours(body, tables, RED), seen_from(body, torch.pi), tables)
     body_pixels = alone.inputs[0, 0, :3][:, alone.fragments.covered[0, 0]]
     assert (body_pixels[0] > body_pixels[2]).float().mean() > 0.97
 
 
 def test_two_equal_sources_are_one(
-    sources: tuple[Tensor, Tensor, Tensor], tables: SurfaceTables, settings: CompositionSettings
+    sources: tuple[Tensor, Tensor, Tensor], tables: SurfaceTables
 ) -> None:
     pictures, masks, vertices = (value[:, [0, 0]] for value in sources)
-    twice = compose_sources(pictures, masks, vertices, tables, settings)
+    twice = compose_sources(pictures, masks, vertices, tables)
     pictures, masks, vertices = (value[:, :1] for value in sources)
-    once = compose_sources(pictures, masks, vertices, tables, settings)
+    once = compose_sources(pictures, masks, vertices, tables)
     assert torch.equal(twice.texture, once.texture)
     assert torch.equal(twice.background_inputs, once.background_inputs)
     assert twice.num_sources == 2
@@ -156,17 +146,16 @@ def test_batches_are_loops(
     sources: tuple[Tensor, Tensor, Tensor],
     body: Body,
     tables: SurfaceTables,
-    settings: CompositionSettings,
 ) -> None:
     """Two people with their sources in another order, and three frames of each."""
     pictures, masks, vertices = (value.flip(1) for value in sources)
     mirrored = (pictures, masks, vertices)
     pictures, masks, vertices = (torch.cat(pair) for pair in zip(sources, mirrored, strict=True))
     poses = torch.cat([seen_from(body, 0.5, 1.0, 1.5), seen_from(body, -0.5, 3.0, 2.0)])
-    composed = compose_sources(pictures, masks, vertices, tables, settings)
+    composed = compose_sources(pictures, masks, vertices, tables)
     targets = compose_targets(composed, poses, tables)
     for person, own in enumerate((sources, mirrored)):
-        alone = compose_sources(*own, tables, settings)
+        alone = compose_sources(*own, tables)
         for name, value in tensors_of(alone).items():
             torch.testing.assert_close(tensors_of(composed)[name][person], value[0], msg=name)
         for frame in range(3):
@@ -178,10 +167,10 @@ def test_batches_are_loops(
 
 
 def test_flows_lead_into_the_sources_and_only_visible_ones_where_they_show_it(
-    sources: tuple[Tensor, Tensor, Tensor], tables: SurfaceTables, settings: CompositionSettings
+    sources: tuple[Tensor, Tensor, Tensor], tables: SurfaceTables
 ) -> None:
     vertices = sources[2]
-    composed = compose_sources(*sources, tables, settings)
+    composed = compose_sources(*sources, tables)
     targets = compose_targets(composed, vertices, tables)
     covered = targets.fragments.covered
     assert targets.flow.shape == (1, 2, 2, SIZE, SIZE, 2)
@@ -203,9 +192,8 @@ def test_frames_lie_in_the_frames_before(
     sources: tuple[Tensor, Tensor, Tensor],
     body: Body,
     tables: SurfaceTables,
-    settings: CompositionSettings,
 ) -> None:
-    composed = compose_sources(*sources, tables, settings)
+    composed = compose_sources(*sources, tables)
     targets = compose_targets(composed, seen_from(body, 0.2, 0.2, 0.9), tables)
     flows = previous_flows(targets)
     assert flows.shape == (1, 2, SIZE, SIZE, 2)
@@ -223,11 +211,9 @@ def test_frames_lie_in_the_frames_before(
 # People who share ---------------------------------------------------------------------------------
 
 
-def test_a_primary_person_who_keeps_everything_is_alone(
-    body: Body, tables: SurfaceTables, settings: CompositionSettings
-) -> None:
-    red = in_colours(body, tables, settings, RED, RED)
-    blue = in_colours(body, tables, settings, BLUE)
+def test_a_primary_person_who_keeps_everything_is_alone(body: Body, tables: SurfaceTables) -> None:
+    red = in_colours(body, tables, RED, RED)
+    blue = in_colours(body, tables, BLUE)
     everything = torch.ones(tables.num_faces, dtype=torch.bool)
     merged = merge_people([red, blue], [everything, ~everything], tables, restrict_flow=True)
     assert merged.num_sources == 3
@@ -244,12 +230,10 @@ def test_a_primary_person_who_keeps_everything_is_alone(
     assert leads_somewhere(compose_targets(freely, poses, tables).flow[:, :, 2]).any()
 
 
-def test_clothes_are_taken_from_whom_they_are_asked_of(
-    body: Body, tables: SurfaceTables, settings: CompositionSettings
-) -> None:
+def test_clothes_are_taken_from_whom_they_are_asked_of(body: Body, tables: SurfaceTables) -> None:
     """The upper body of one, the lower of another, by the height of faces in the rest pose."""
-    red = in_colours(body, tables, settings, RED)
-    blue = in_colours(body, tables, settings, BLUE)
+    red = in_colours(body, tables, RED)
+    blue = in_colours(body, tables, BLUE)
     upper = body.template[body.faces].mean(1)[:, 1] > body.template[:, 1].mean()
     merged = merge_people([red, blue], torch.stack([upper, ~upper]), tables, restrict_flow=True)
     targets = compose_targets(merged, seen_from(body, 0.0), tables)
@@ -263,10 +247,8 @@ def test_clothes_are_taken_from_whom_they_are_asked_of(
     assert torch.equal(leads_somewhere(flow[1]), covered & ~from_upper)
 
 
-def test_people_who_do_not_fit_together_are_refused(
-    body: Body, tables: SurfaceTables, settings: CompositionSettings
-) -> None:
-    person = in_colours(body, tables, settings, RED)
+def test_people_who_do_not_fit_together_are_refused(body: Body, tables: SurfaceTables) -> None:
+    person = in_colours(body, tables, RED)
     faces = torch.ones(tables.num_faces, dtype=torch.bool)
     with pytest.raises(ValueError, match="1 people and 2 selections"):
         merge_people([person], [faces, faces], tables, restrict_flow=False)
@@ -278,35 +260,36 @@ def test_people_who_do_not_fit_together_are_refused(
 # Settings, masks and arguments --------------------------------------------------------------------
 
 
-def kernels(settings: CompositionSettings) -> tuple[int, ...]:
-    return (
+def kernels(size: int) -> tuple[int, ...]:
+    settings = USUAL_SETTINGS
+    plain = (
         settings.confidence_kernel,
         settings.extension_kernel,
         settings.background_kernel,
         settings.texture_kernel,
     )
+    return tuple(settings.scaled(kernel, size) for kernel in plain)
 
 
 def test_kernels_are_the_papers_at_512_and_odd_elsewhere() -> None:
-    settings = CompositionSettings("reference")
-    assert kernels(settings) == kernels(settings.at(512)) == (3, 51, 11, 13)
-    assert kernels(settings.at(256)) == (3, 25, 5, 7)
-    assert kernels(settings.at(1024)) == (5, 101, 21, 25)
+    assert kernels(512) == (3, 51, 11, 13)
+    assert kernels(256) == (3, 25, 5, 7)
+    assert kernels(1024) == (5, 101, 21, 25)
     for size in range(64, 1100, 24):
-        for kernel, plain in zip(kernels(settings.at(size)), (3, 51, 11, 13), strict=True):
+        for kernel, plain in zip(kernels(size), kernels(512), strict=True):
             assert kernel % 2 == 1
             assert kernel == 3 or abs(kernel - plain * size / 512) <= 1
-    assert replace(settings, confidence_kernel=1).at(256).confidence_kernel == 1
+    assert USUAL_SETTINGS.scaled(1, 256) == 1
+    assert CompositionSettings(kernel_size=64).scaled(51, 64) == 51
 
 
 def test_matting_noise_opens_holes_only_under_reference() -> None:
     mask = torch.ones(1, 1, 1, SIZE, SIZE)
     mask[..., 40, 40] = 0.98
     picture = torch.rand(1, 1, 3, SIZE, SIZE)
-    corrected, reference = (
-        background_inputs(picture, mask, CompositionSettings(convention))
-        for convention in ("corrected", "reference")
-    )
+    plain = CompositionSettings(kernel_size=SIZE)
+    corrected = background_inputs(picture, mask, "corrected", plain)
+    reference = background_inputs(picture, mask, "reference", plain)
     assert (reference[0, 0, 3] == 0).sum() == 11 * 11
     assert corrected[0, 0, 3].all()
     assert torch.equal(corrected[:, :, :3], picture)
@@ -314,9 +297,9 @@ def test_matting_noise_opens_holes_only_under_reference() -> None:
 
 
 def test_the_background_keeps_clear_of_the_first_source(
-    sources: tuple[Tensor, Tensor, Tensor], tables: SurfaceTables, settings: CompositionSettings
+    sources: tuple[Tensor, Tensor, Tensor], tables: SurfaceTables
 ) -> None:
-    composed = compose_sources(*sources, tables, settings)
+    composed = compose_sources(*sources, tables)
     known = composed.background_inputs[0, 0, 3]
     assert composed.background_inputs.shape == (1, 1, 4, SIZE, SIZE)
     assert not (known.bool() & (sources[1][0, 0, 0] == 0)).any()
@@ -324,11 +307,11 @@ def test_the_background_keeps_clear_of_the_first_source(
 
 
 def test_extended_pictures_keep_the_person_and_drop_the_rest(
-    sources: tuple[Tensor, Tensor, Tensor], tables: SurfaceTables, settings: CompositionSettings
+    sources: tuple[Tensor, Tensor, Tensor], tables: SurfaceTables
 ) -> None:
     pictures, masks, _ = sources
-    extended = compose_sources(*sources, tables, settings).source_inputs[:, :, :3]
-    distance = settings.extension_kernel // 2 + 1
+    extended = compose_sources(*sources, tables).source_inputs[:, :, :3]
+    distance = USUAL_SETTINGS.scaled(USUAL_SETTINGS.extension_kernel, SIZE) // 2 + 1
     inside = -torch.nn.functional.max_pool2d(masks[0], 3, 1, 1) + 1 > 0
     far = -torch.nn.functional.max_pool2d(-masks[0], 2 * distance + 1, 1, distance) > 0
     assert inside.any()
@@ -339,10 +322,10 @@ def test_extended_pictures_keep_the_person_and_drop_the_rest(
 
 
 def test_wrong_arguments_are_named(
-    sources: tuple[Tensor, Tensor, Tensor], tables: SurfaceTables, settings: CompositionSettings
+    sources: tuple[Tensor, Tensor, Tensor], tables: SurfaceTables
 ) -> None:
     pictures, masks, vertices = sources
-    compose = partial(compose_sources, tables=tables, settings=settings)
+    compose = partial(compose_sources, tables=tables)
     with pytest.raises(ValueError, match=r"pictures is .* square"):
         compose(pictures[..., :-8], masks, vertices)
     with pytest.raises(TypeError, match="floats in"):
@@ -353,9 +336,6 @@ def test_wrong_arguments_are_named(
         compose(pictures, masks, vertices[..., :2])
     with pytest.raises(ValueError, match="shows nobody"):
         compose(pictures, torch.ones_like(masks), vertices)
-    other: Convention = "reference" if tables.convention == "corrected" else "corrected"
-    with pytest.raises(ValueError, match=f"for the {other} convention and the tables"):
-        compose_sources(*sources, tables, CompositionSettings(other))
 
 
 def test_boxes_of_head_and_body() -> None:
@@ -371,7 +351,7 @@ def test_boxes_of_head_and_body() -> None:
 
 # What the reference composed ----------------------------------------------------------------------
 
-REFERENCE = CompositionSettings("reference", extension_kernel=9, visibility_size=64)
+REFERENCE = CompositionSettings(extension_kernel=9, kernel_size=64, visibility_size=64)
 TOLERANCE = 1e-3  # of the reference's weights, as of the flows
 
 

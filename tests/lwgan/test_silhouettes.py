@@ -101,10 +101,14 @@ def test_nearest_points_by_brute_force(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.equal(squared, expected)
     assert torch.equal((queries[:, None] - points[index]).square().sum(-1).float(), expected)
     assert all(len(set(row)) == 3 for row in index.tolist())
+    settled = (queries[:, None] - points).square().sum(-1).sort(stable=True, dim=-1).indices[:, :3]
+    squared, index = nearest_points(queries, points, 3, stable=True)
+    assert torch.equal(squared, expected)
+    assert torch.equal(index, settled)
     monkeypatch.setattr(silhouettes, "_MOST_PAIRS", 1000)
-    again, same = nearest_points(queries, points, 3)
+    again, _ = nearest_points(queries, points, 3)
     assert torch.equal(again, squared)
-    assert torch.equal(same, index)
+    assert torch.equal(nearest_points(queries, points, 3, stable=True)[1], settled)
     with torch.autocast("cpu", torch.bfloat16):  # too coarse for distances of pixels
         assert torch.equal(nearest_points(queries, points, 3)[0], expected)
     assert nearest_points(queries, points[:2], 3)[0].shape == (2000, 2)
