@@ -6,7 +6,9 @@ Heavy modules are imported inside the commands, so that `--help` answers at once
 from __future__ import annotations
 
 import json
+import signal
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,7 +18,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from iper_toolkit import __version__
-from lwgan.options import BODY, JSON, PRESET_NAMES, DrawingOptions, drawing_options, motion_options
+from lwgan.options import (
+    JSON,
+    PRESET_NAMES,
+    DrawingOptions,
+    FileOrWord,
+    FilePath,
+    drawing_options,
+    motion_options,
+)
 
 if TYPE_CHECKING:
     from lwgan.checkpoints import Checkpoint
@@ -27,7 +37,48 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 
 
+_ARGUMENTS = "lwgan.cli.arguments"
+
+
+class _Commands(click.Group):
+    """Commands whose errors programs can read, whatever raised them, and which tidy up however they are ended."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[_ARGUMENTS] = tuple(args)
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _ended_like_ctrl_c():
+            try:
+                return super().invoke(ctx)
+            except (click.exceptions.Exit, click.Abort):
+                raise
+            except Exception as error:
+                if "--json" in ctx.meta[_ARGUMENTS]:
+                    text = (
+                        error.format_message()
+                        if isinstance(error, click.ClickException)
+                        else f"{type(error).__name__}: {error}"
+                    )
+                    _print_json(error=text)
+                raise
+
+
+@contextmanager
+def _ended_like_ctrl_c() -> Iterator[None]:
+    """Whoever ends the command politely (SIGTERM) is heard as Ctrl-C is: no half file stays behind."""
+    if threading.current_thread() is not threading.main_thread():  # only there signals can be heard
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 @click.group(
+    cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="\b\nStart here:\n"
     "  iper synth --root data/ --size tiny --seed 1\n"
@@ -166,6 +217,8 @@ def transfer(
         from lwgan.person import Dressed
 
         chosen = DrawingOptions(**drawing)
+        if motion is None:
+            _refuse_without_motion("camera", "no_smoothing", "max_frames", "fps")
         if len(people) < 2:
             raise ValueError(
                 "One --person alone wears nothing of others. Add one, such as --person 002/1/1=upper, or use: "
@@ -175,7 +228,7 @@ def transfer(
         for text, (_, parts) in list(zip(people, worn, strict=True))[1:]:
             if not parts:
                 raise ValueError(
-                    f"--person {text} says no part to take from them; write {text}=upper, for example."
+                    f"--person {text} says no part to take from them; write {text.rstrip('=')}=upper, for example."
                 )
         chosen.check_before_reading()
         dressed = [Dressed(chosen.read_person(names), parts) for names, parts in worn]
@@ -258,14 +311,21 @@ def view(
 
 
 @main.command("import-weights")
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("file", type=FilePath(dir_okay=False))
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FilePath(dir_okay=False),
     required=True,
     help="The .safetensors file to write.",
 )
-@BODY
+@click.option(
+    "--body",
+    type=FileOrWord(),
+    required=True,
+    metavar="FILE|open",
+    help="The body that the weights were trained with: the path of an SMPL file for released ones. Weights know its "
+    "surface, and no other; open is for a network that was trained with the open body.",
+)
 @click.option(
     "--variant",
     type=click.Choice(PRESET_NAMES),
@@ -310,6 +370,13 @@ def import_weights_command(
             raise ValueError(f"{out} must end in .safetensors, our format.")
         if out.exists() and not overwrite:
             raise FileExistsError(f"{out} exists. Name another, or pass --overwrite.")
+        if body == "open":
+            click.secho(
+                "WARNING: --body open says that these weights were trained with the open body. Released ones were "
+                "trained with SMPL: drawn on the open body they would give plausible nonsense.",
+                err=True,
+                bold=True,
+            )
         import_weights(
             file,
             out,
@@ -323,7 +390,7 @@ def import_weights_command(
 
 
 @main.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=FilePath())
 @JSON
 def info(file: Path, as_json: bool) -> None:
     """Say what a checkpoint is, or how a drawn file was made.
@@ -445,6 +512,18 @@ def _checkpoint_facts(file: Path) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------- helping
 
 
+def _refuse_without_motion(*names: str) -> None:
+    """What was typed must mean something: these options are about the motion."""
+    context = click.get_current_context()
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is click.core.ParameterSource.COMMANDLINE:
+            option = f"--{name.replace('_', '-')}"
+            raise ValueError(
+                f"{option} is about a motion, and there is none. Add --motion, or drop {option}."
+            )
+
+
 def _parse_stop(text: str) -> tuple[int, int]:
     """ "20:60" -> (20, 60)."""
     frame, _, duration = text.partition(":")
@@ -455,7 +534,7 @@ def _parse_stop(text: str) -> tuple[int, int]:
 
 @contextmanager
 def _plain_errors() -> Iterator[None]:
-    """What users can mend is said in a sentence, without a traceback; to programs as {"error": ...}."""
+    """What users can mend is said in a sentence, without a traceback."""
     try:
         yield
     except (KeyError, ValueError, OSError, ImportError, MemoryError) as error:
@@ -464,8 +543,6 @@ def _plain_errors() -> Iterator[None]:
             from iper_toolkit.atomic import remedy
 
             text = f"{error.filename}: {remedy(error) or error.strerror}"
-        if click.get_current_context().params.get("as_json"):
-            _print_json(error=text)
         raise click.ClickException(text) from error
 
 

@@ -5,10 +5,11 @@ Heavy modules are imported inside the methods, so that `--help` answers at once.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,9 +22,35 @@ if TYPE_CHECKING:
     from lwgan.people import NamedFrames
     from lwgan.person import Person
 
+FPS_RANGE = (1, 240)
+"""Frames a second that players show."""
+
+_MOST_SEED = 2**63 - 1  # what torch takes
+
+
+class FilePath(click.Path):
+    """A path, with ~ for the home folder, which no shell opens behind a ``=``."""
+
+    def __init__(self, *, file_okay: bool = True, dir_okay: bool = True) -> None:
+        super().__init__(file_okay=file_okay, dir_okay=dir_okay, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert(os.path.expanduser(value), param, ctx)
+
+
+class FileOrWord(click.ParamType):
+    """A word, or a path as `FilePath` takes it, still as text."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return os.path.expanduser(value)
+
+
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
 BODY = click.option(
     "--body",
+    type=FileOrWord(),
     default="open",
     show_default=True,
     help='The body of the fits: "open", or the path of an SMPL file.',
@@ -39,6 +66,7 @@ def drawing_options(command: Callable[..., None]) -> Callable[..., None]:
     options = [
         click.option(
             "--weights",
+            type=FileOrWord(),
             required=True,
             metavar="FILE|RUN|random[:SEED]",
             help="A checkpoint or the folder of a run. random: an untrained network, to try the way there; "
@@ -46,7 +74,7 @@ def drawing_options(command: Callable[..., None]) -> Callable[..., None]:
         ),
         click.option(
             "--out",
-            type=click.Path(path_type=Path),
+            type=FilePath(),
             required=True,
             help="x.mp4, x.png for a single frame, or a folder for 00000.png ...",
         ),
@@ -58,7 +86,7 @@ def drawing_options(command: Callable[..., None]) -> Callable[..., None]:
         ),
         click.option(
             "--root",
-            type=click.Path(path_type=Path, file_okay=False),
+            type=FilePath(file_okay=False),
             default=None,
             help="A dataset that `iper prepare` has been through, for clips named as 001/1/1.  [default: data]",
         ),
@@ -99,6 +127,7 @@ def drawing_options(command: Callable[..., None]) -> Callable[..., None]:
         ),
         click.option(
             "--background",
+            type=FileOrWord(),
             default="auto",
             show_default=True,
             metavar="auto|plate|network|FILE",
@@ -114,27 +143,27 @@ def drawing_options(command: Callable[..., None]) -> Callable[..., None]:
         BODY,
         click.option(
             "--cache",
-            type=click.Path(path_type=Path, file_okay=False),
+            type=FilePath(file_okay=False),
             default=None,
             help="Where prepared raw files are kept.  [default: IPER_CACHE or ~/.cache/iper/prepared]",
         ),
         click.option(
             "--inputs-out",
-            type=click.Path(path_type=Path),
+            type=FilePath(),
             default=None,
             help="Also write what the network is shown: the sources' texture on the drawn body.",
         ),
         click.option(
             "--compare",
-            type=click.Path(path_type=Path),
+            type=FilePath(),
             default=None,
             help="Also write [sources | motion | result] side by side.",
         ),
         click.option(
             "--fps",
-            type=click.FloatRange(0, min_open=True),
+            type=float,
             default=None,
-            help="Of a video.  [default: the motion's; 25 of a turn]",
+            help="Of a video, 1 to 240.  [default: the motion's; 25 of a turn]",
         ),
         click.option(
             "--no-sidecar",
@@ -212,6 +241,9 @@ class DrawingOptions:
         from lwgan.people import check_size
 
         check_size(self.size)
+        least, most = FPS_RANGE
+        if self.fps is not None and not least <= self.fps <= most:  # NaN neither
+            raise ValueError(f"--fps {self.fps:g}: a video has {least} to {most} frames a second.")
         self.torch_device()
         if self.preset is not None and self.seed is None:
             raise ValueError("--preset is for --weights random; a checkpoint knows what it is.")
@@ -235,8 +267,10 @@ class DrawingOptions:
         kind, colon, number = self.weights.partition(":")
         if kind != "random" or Path(self.weights).exists():
             return None
-        if colon and not number.isdecimal():
-            raise ValueError(f"--weights {self.weights}: the seed is a whole number, as random:7.")
+        if colon and not (number.isascii() and number.isdecimal() and int(number) <= _MOST_SEED):
+            raise ValueError(
+                f"--weights {self.weights}: the seed is a whole number from 0 to {_MOST_SEED}, as random:7."
+            )
         return int(number or 0)
 
     def torch_device(self) -> str:

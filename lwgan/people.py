@@ -6,6 +6,7 @@ raw files (see `lwgan.raw_files`). Frames may follow: ``001/1/1@0,30`` or ``danc
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ NUM_SOURCES = 2
 
 DEFAULT_ROOT = Path("data")
 
-_WITH_FRAMES = re.compile(r"(?P<name>.+)@(?P<frames>[\d,\-\s]+)")
+_WITH_FRAMES = re.compile(r"(?P<name>.+)@(?P<frames>[\d,\-\s]*)")
 _RANGE = re.compile(r"(?P<first>\d+)(?:(?P<dash>-)(?P<last>\d*))?")
 
 Tell = Callable[[str], object]
@@ -201,6 +202,7 @@ def check_size(size: int) -> None:
 
 def split_frames(text: str) -> tuple[str, str | None]:
     """``dance.mp4@10-80`` -> (``dance.mp4``, ``10-80``); a file whose own name looks like this stays whole."""
+    text = os.path.expanduser(text)
     match = _WITH_FRAMES.fullmatch(text)
     if match is None or Path(text).exists():
         return text, None
