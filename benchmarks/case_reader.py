@@ -17,6 +17,7 @@ from benchmarks.planning import (
     Settings,
     has_true_pictures,
     spread_evenly,
+    was_shown,
 )
 from benchmarks.tasks import KINDS
 from iper_toolkit.body import Body, BodyMismatch, BodyParams
@@ -43,8 +44,8 @@ class Truth(Protocol):
 
 
 @dataclass(frozen=True)
-class Task:
-    """One case of whatever kind, read and ready to be drawn."""
+class ReadCase:
+    """One case of whatever kind, read from the clips and ready to be drawn."""
 
     case: Case
     subject: str  # who is drawn
@@ -114,7 +115,7 @@ class CaseReader:
             )
         return clip
 
-    def read_task(self, case: Case, people: tuple[Dressed, ...]) -> Task:
+    def read_case(self, case: Case, people: tuple[Dressed, ...]) -> ReadCase:
         clip, driver = self._clip(case.people[0].clip), self._clip(case.driver)
         case = case.clipped(clip.num_frames, driver.num_frames)
         if not len(case.frames):
@@ -127,12 +128,12 @@ class CaseReader:
                 case, f"{lost} frames of {case.driver} have no valid fit and are not scored"
             )
         if has_truth and self._settings.targets == "unseen":
-            scored &= ~_was_shown(case)
+            scored &= ~was_shown(case)
         if has_truth and not scored.any():
             case = _noted(case, "no frame is left to score")
-        wanted = np.flatnonzero(scored) if has_truth else np.arange(len(scored))
         drawn = np.arange(len(scored))
-        if 0 < self._settings.max_frames < len(wanted):
+        if self._settings.max_frames:
+            wanted = np.flatnonzero(scored) if scored.any() else drawn
             drawn = np.array(spread_evenly(wanted.tolist(), self._settings.max_frames))
         num_kept = {"all": len(drawn), "none": 0, "some": KEPT_PICTURES}[self._keep]
         bodies = self._motion_bodies(case, people[0].person.params, own)
@@ -144,7 +145,7 @@ class CaseReader:
             positions=tuple(drawn.tolist()),
             case_length=len(scored),
         )
-        return Task(
+        return ReadCase(
             case=case,
             subject=clip.subject,
             people=people,
@@ -162,7 +163,7 @@ class CaseReader:
         truth: PreparedClip | TruePictures = driver
         if has_true_pictures(case):
             assert isinstance(case, TransferCase | ViewCase)  # no other kind has them
-            truth = self._truths.pictures_of(case, driver.crop)
+            truth = self._truths.pictures_of(case, driver.crop, driver.frame_size)
         if case.kind == "instant":
             assert isinstance(truth, TruePictures)
             fits = truth.params(case.frames, self._body)
@@ -200,16 +201,6 @@ class CaseReader:
             for first in range(0, len(params), _BATCH)
         ]
         return torch.cat(parts).float()
-
-
-def _was_shown(case: Case) -> NDArray[np.bool_]:
-    """(N,) which pictures of a case show a moment that a source shows too, from the same side."""
-    shown = {frame for one in case.people if one.clip == case.driver for frame in one.frames}
-    if isinstance(case, ViewCase) and case.kind == "instant":
-        shown = (
-            {0} if case.instant in shown else set()
-        )  # at angle 0 the instant is the frame itself
-    return np.array([frame in shown for frame in case.frames], bool)
 
 
 def _noted(case: Case, note: str) -> Case:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from benchmarks.tasks import GROUPS, KINDS, TASKS
 from iper_toolkit import __version__
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def _shared_run_options(command: Callable[..., None]) -> Callable[..., None]:
     options = [
         click.option(
             "--task",
-            type=click.Choice(["imitation", "transfer", "view", "all"]),
+            type=click.Choice([*TASKS, "all"]),
             default="imitation",
             show_default=True,
             help="What is drawn; all: the three in one folder, with one report.",
@@ -56,9 +57,7 @@ def _shared_run_options(command: Callable[..., None]) -> Callable[..., None]:
         ),
         click.option(
             "--kind",
-            type=click.Choice(
-                ["self", "cross", "own", "other", "turn", "instant", "scored", "all"]
-            ),
+            type=click.Choice([*KINDS, *GROUPS]),
             default=None,
             help="Imitation: self (in one's own motion), cross (in another's). Transfer: own (another outfit of one's "
             "own), other (somebody else's). View: turn (frames of a turn), instant (one moment from all sides). "
@@ -160,8 +159,8 @@ def main() -> None:
     "methods",
     multiple=True,
     metavar="[NAME=]SPEC",
-    help="copy, warp, lwgan, lwgan:FILE, folder:DIR, module:Class or file.py:Class; may be repeated. Default: copy and "
-    "warp.",
+    help="copy, warp, warp-clothes, lwgan, lwgan:FILE, folder:DIR, module:Class or file.py:Class; may be repeated. "
+    "Default: copy and warp, and warp-clothes for --task transfer.",
 )
 @click.option(
     "--weights",
@@ -190,9 +189,9 @@ def run(methods: tuple[str, ...], weights: str, device: str, seed: int, **shared
     """
     with _plain_errors():
         if weights:
-            from benchmarks.methods import BUILT_IN, with_weights
+            from benchmarks.methods import default_methods, with_weights
 
-            methods = with_weights(methods or tuple(BUILT_IN), weights)
+            methods = with_weights(methods or default_methods(shared["task"]), weights)
         _run(methods, device, seed, **shared)
 
 
@@ -208,8 +207,9 @@ def run(methods: tuple[str, ...], weights: str, device: str, seed: int, **shared
 def score(pictures: Path, name: str | None, **shared: Any) -> None:
     """Score pictures that any program has written.
 
-    They lie in DIR/CASE/00000.png, 00001.png ..., one for every frame of the case's range, SIZE x SIZE, RGB. A case
-    with missing, surplus or odd-sized pictures has failed, and counts.
+    They lie in DIR/CASE/00000.png, 00001.png ..., one for every picture of the case in its order, SIZE x SIZE, RGB: a
+    frame of a range, a frame of a turn, an angle of an instant. A case with missing, surplus or odd-sized pictures has
+    failed, and counts.
 
     \b
     lwgan-bench score --pictures my_results/ --task imitation --root data/
@@ -248,7 +248,7 @@ def _run(
     as_json: bool,
 ) -> None:
     from benchmarks import leaderboard as boards
-    from benchmarks.methods import BUILT_IN
+    from benchmarks.methods import default_methods
     from benchmarks.metrics import METRICS
     from benchmarks.planning import Settings
     from benchmarks.record import read_run
@@ -270,13 +270,13 @@ def _run(
         task=task,  # type: ignore[arg-type]
     )
     if kind is None:
-        chosen_kind, why = default_kind(settings.metrics, task)
+        chosen_kind, why = default_kind(task)
         settings = replace(settings, kind=chosen_kind)
         click.echo(why, err=True)
     description = RunDescription(
         root=root,
         out=out,
-        methods=methods or tuple(BUILT_IN),
+        methods=methods or default_methods(task),
         settings=settings,
         protocol=protocol,
         body=body,
@@ -293,6 +293,11 @@ def _run(
     summary = read_run(done.out)
     unreadable = summary["unreadable_cases"]
     failed = summary["failures"]
+    rows = done.out / "rows.parquet"
+    has_table = rows.is_file() and len(read_rows(rows)) > 0
+    nothing_scored = (
+        complete and not has_table and any(KINDS[case.kind].is_scored for case in plan.cases)
+    )
     if as_json:
         _print_json(
             out=str(done.out),
@@ -300,18 +305,27 @@ def _run(
             cases=len(plan.cases),
             failed=failed,
             missing=plan.missing,
+            left_out=plan.left_out,
             unreadable=unreadable,
         )
     else:
-        rows = done.out / "rows.parquet"
-        if rows.is_file() and len(table := read_rows(rows)):
-            click.echo(boards.as_text(boards.build_boards(table)), nl=False)
+        if has_table:
+            click.echo(boards.as_text(boards.build_boards(read_rows(rows))), nl=False)
         _print_problems(
             "failed", {f"{one['method']} on {one['case']}": one["error"] for one in failed}
         )
         if absent := [kind for kind in settings.kinds if kind not in {c.kind for c in plan.cases}]:
+            of_whom = " of these --subjects" if settings.subjects else ""
             click.echo(
-                f"No case of kind {', '.join(absent)} in this dataset and protocol.", err=True
+                f"No case of kind {', '.join(absent)}{of_whom} in this dataset and protocol.",
+                err=True,
+            )
+        if plan.left_out:
+            click.echo(
+                f"No case is made of {count(len(plan.left_out), 'true motion or instant', 'true motions and instants')}, "
+                f"whose clips the protocol does not have: {', '.join(plan.left_out[:5])}"
+                + (" ..." if len(plan.left_out) > 5 else ""),
+                err=True,
             )
         _print_problems("without a frame to score, so not in the table", summary["unscored_cases"])
         _print_problems("not in the dataset", plan.missing)
@@ -329,7 +343,9 @@ def _run(
                 )
             )
         )
-    sys.exit(1 if failed or plan.missing or unreadable else 0)
+        if nothing_scored:
+            click.echo("There is no table: not one frame could be scored.", err=True)
+    sys.exit(1 if failed or plan.missing or unreadable or nothing_scored else 0)
 
 
 @main.command()
@@ -478,8 +494,7 @@ def list_command(what: str, root: Path, protocol: str, as_json: bool) -> None:
 
 
 def _cases(root: Path, protocol: str) -> dict[str, str]:
-    from benchmarks.planning import list_cases
-    from benchmarks.tasks import KINDS
+    from benchmarks.planning import check_keys, list_cases
     from iper_toolkit.protocols import load_protocol, protocol_of
     from iper_toolkit.true_pictures import TruthTables
 
@@ -489,10 +504,9 @@ def _cases(root: Path, protocol: str) -> dict[str, str]:
         from iper_toolkit.clip import Dataset
 
         tables = protocol_of(root, Dataset.open(root).name)
-    return {
-        case.key: _case_in_words(case)
-        for case in list_cases(tables, TruthTables.read(root), tuple(KINDS))
-    }
+    cases = list_cases(tables, TruthTables(root), tuple(KINDS))
+    check_keys(cases)
+    return {case.key: _case_in_words(case) for case in cases}
 
 
 def _case_in_words(case: Case) -> str:

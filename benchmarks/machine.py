@@ -12,6 +12,25 @@ import torch
 import iper_toolkit
 
 
+def check_device(device: str) -> None:
+    """Raise ValueError unless torch can compute there: else every case would fail, and count against the method."""
+    try:
+        wanted = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(
+            f"There is no device {device!r}; --device takes cpu, cuda, or cuda:1 for a second GPU."
+        ) from error
+    if wanted.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            f"--device {device}: there is no GPU that torch {torch.__version__} can use. Take --device cpu, or see to "
+            "the driver and to a torch that is built for it."
+        )
+    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"--device {device}: there are {torch.cuda.device_count()} GPUs, counted from cuda:0."
+        )
+
+
 def peak_memory_bytes() -> int:
     """Most memory that this process has held so far, whatever it was for."""
     if sys.platform == "win32":  # pragma: no cover

@@ -53,6 +53,7 @@ class Setup:
     body: Body  # the body of every fit
     device: str = "cpu"
     seed: int = 0
+    tasks: tuple[str, ...] = ()  # what will be asked for: "imitation", "transfer", "view"
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ class Method(Protocol):
     weights: str
 
     def setup(self, setup: Setup) -> None:
-        """Called once, before anything else. Errors here stop the run."""
+        """Called once in each process, before anything else is asked or written. Errors here stop the run."""
         ...
 
     def personalize(self, person: Person) -> None:
@@ -268,8 +269,28 @@ def _make_warp() -> Method:
     return Warp()
 
 
+def _make_warp_clothes() -> Method:
+    from benchmarks.warp import WarpClothes
+
+    return WarpClothes()
+
+
 # Every method that comes with the package and learns nothing, in the order in which they run.
-BUILT_IN: dict[str, Callable[[], Method]] = {"copy": Copy, "warp": _make_warp}
+BUILT_IN: dict[str, Callable[[], Method]] = {
+    "copy": Copy,
+    "warp": _make_warp,
+    "warp-clothes": _make_warp_clothes,
+}
+
+
+def default_methods(task: str) -> tuple[str, ...]:
+    """The methods that are run when nobody names any: what is to be beaten.
+
+    `warp-clothes` differs from `warp` in transfer only, so it stands beside it where nothing else is run.
+    """
+    return tuple(name for name in BUILT_IN if task == "transfer" or name != "warp-clothes")
+
+
 # What else a spec may be.
 SPECS = {
     "lwgan:FILE": "The liquid-warping generator with weights of a file, or of random:SEED, which have learned nothing.",
@@ -354,6 +375,11 @@ def check_identity(method: Method) -> None:
             f"{method.name!r} is the name of a built-in method, and this is another one. Rename it with NAME=SPEC "
             "(--name for `score`)."
         )
+
+
+def is_built_in(method: Method) -> bool:
+    """Whether the method's class comes with this package."""
+    return type(method).__module__.partition(".")[0] == __package__
 
 
 def describe(name: str) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from benchmarks.metrics import METRICS
 from benchmarks.tasks import KINDS, TaskName, kinds_of
 from iper_toolkit.body import BodyParams
-from iper_toolkit.cases import Case
+from iper_toolkit.cases import Case, ViewCase
 from iper_toolkit.crop import SquareCrop
 from iper_toolkit.prepare import shard_of
 from iper_toolkit.protocols import Protocol as CaseTables
@@ -38,6 +38,8 @@ class PreparedClip(Protocol):
     def valid(self) -> NDArray[np.bool_]: ...
     @property
     def crop(self) -> SquareCrop: ...
+    @property
+    def frame_size(self) -> tuple[int, int]: ...
     def frames(self, indices: Sequence[int], size: int) -> NDArray[np.uint8]: ...
     def masks(self, indices: Sequence[int], size: int) -> NDArray[np.uint8]: ...
     def params(self, indices: Sequence[int] | None = None) -> BodyParams: ...
@@ -99,6 +101,9 @@ class Plan:
 
     groups: tuple[tuple[Case, ...], ...]
     missing: dict[str, str]  # case key -> why
+    left_out: tuple[
+        str, ...
+    ] = ()  # true pictures of which no case is made: the protocol has not their clips
 
     @property
     def cases(self) -> tuple[Case, ...]:
@@ -144,7 +149,8 @@ def plan_cases(
     """The cases of one shard. A person's cases stay together, and adding cases moves none.
 
     Raises:
-        ValueError: nothing of the protocol is in the dataset, or the shard is none.
+        ValueError: nothing of the protocol is in the dataset, or nothing of it could be scored; two cases have one
+            name; an outfit of one's own is somebody else's; the shard is none.
     """
     index, count = shard
     if not 0 <= index < count:
@@ -152,6 +158,7 @@ def plan_cases(
             f"Shard {index}/{count} does not exist; shards are 0/{count} .. {count - 1}/{count}."
         )
     cases = list_cases(protocol, truths, settings.kinds, settings.num_sources)
+    check_keys(cases)
     known = set(dataset.clip_ids)
     failures = dataset.failures
     groups: dict[str, list[Case]] = {}
@@ -164,6 +171,8 @@ def plan_cases(
         subjects.add(subject)
         if settings.subjects and subject not in settings.subjects:
             continue
+        if not lost and case.kind == "own":
+            _check_is_own(case, dataset)
         if lost:
             missing[case.key] = f"clip {lost[0]}: {failures.get(lost[0], 'not in the dataset')}"
         else:
@@ -180,8 +189,53 @@ def plan_cases(
             f"({some}), the protocol {len(cases)} cases of this kind ({', '.join(settings.kinds)}). Wrong --protocol, "
             "--root, --task, --kind or --subjects?"
         )
+    planned = [case for group in groups.values() for case in group]
+    if settings.targets == "unseen" and all(
+        KINDS[case.kind].is_scored and was_shown(case).all() for case in planned
+    ):
+        raise ValueError(
+            f"Nothing could be scored: every frame to draw of {planned[0].key}"
+            + (f" and {len(planned) - 1} more cases" if len(planned) > 1 else "")
+            + " is a source. Take fewer --num-sources, or score sources too with --targets official."
+        )
     mine = {key: tuple(group) for key, group in groups.items() if shard_of(key, count) == index}
-    return Plan(tuple(mine.values()), missing)
+    left_out = {"other": truths.transfers_left_out, "instant": truths.views_left_out}
+    untold = [
+        told for kind, of in left_out.items() if kind in settings.kinds for told in of(protocol)
+    ]
+    return Plan(tuple(mine.values()), missing, tuple(untold))
+
+
+def check_keys(cases: Sequence[Case]) -> None:
+    """Raise ValueError if two cases have one key: they would be one folder, and one of them would vanish."""
+    known: dict[str, Case] = {}
+    for case in cases:
+        other = known.setdefault(case.key, case)
+        if other is not case:
+            raise ValueError(
+                f"Two cases would be called {case.key!r}, one of kind {other.kind} and one of kind {case.kind}. Rename a "
+                "clip, or take the row out of one of the tables."
+            )
+
+
+def was_shown(case: Case) -> NDArray[np.bool_]:
+    """(N,) which pictures of a case show a moment that a source shows too, from the same side."""
+    shown = {frame for one in case.people if one.clip == case.driver for frame in one.frames}
+    if isinstance(case, ViewCase) and case.kind == "instant":
+        # At angle 0 the instant is the moment of the frame itself.
+        shown = {0} if case.instant in shown else set()
+    return np.array([frame in shown for frame in case.frames], bool)
+
+
+def _check_is_own(case: Case, dataset: PreparedDataset) -> None:
+    person, outfit = (one.clip for one in case.people)
+    subjects = [dataset.clip(clip).subject for clip in (person, outfit)]
+    if subjects[0] != subjects[1]:
+        raise ValueError(
+            f"Case {case.key}: {person} shows person {subjects[0]}, and {outfit} person {subjects[1]}. "
+            "appearance_transfer.csv takes two clips of one person: the second one's frames are the truth. "
+            "Somebody else's clothes need true pictures (kind other)."
+        )
 
 
 def clips_of(case: Case) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import iper_toolkit
-from benchmarks.case_reader import Task
+from benchmarks.case_reader import ReadCase
 from benchmarks.drawing import Drawing
 from benchmarks.machine import machine, peak_device_memory_bytes, peak_memory_bytes, versions
 from benchmarks.methods import RESERVED_NAMES, Dressed, Method
@@ -180,8 +180,11 @@ class RunFolder:
             "metric_versions": {name: METRICS[name].version for name in self._settings.metrics},
             "code_version": iper_toolkit.__version__,
         }
-        if any(KINDS[kind].has_true_pictures for kind in self._settings.kinds):
-            identity["true_pictures_digest"] = self._truths.digest
+        identity |= {
+            f"true_pictures_digest_{kind}": self._digest_of_true_pictures(kind)
+            for kind in self._settings.kinds
+            if KINDS[kind].has_true_pictures
+        }
         return identity
 
     # -------------------------------------------------------------------------------------- storing
@@ -207,10 +210,10 @@ class RunFolder:
         """Keep those of some pictures whose numbers are in `kept`."""
         self._write_pictures(self.path / "pictures" / name / case.key, numbers, pictures, kept)
 
-    def keep_sources(self, task: Task) -> None:
+    def keep_sources(self, read: ReadCase) -> None:
         """Keep what a method was shown."""
-        for wearer in task.people:
-            folder = self.path / "pictures" / "source" / task.case.key / _of_wearer(task, wearer)
+        for wearer in read.people:
+            folder = self.path / "pictures" / "source" / read.case.key / _of_wearer(read, wearer)
             frames = np.array(wearer.person.frames)
             self._write_pictures(
                 folder, frames, wearer.person.pictures, frozenset(wearer.person.frames)
@@ -230,11 +233,11 @@ class RunFolder:
                 continue  # a shared one was left here by another method's turn
             write_image(path, picture)
 
-    def store(self, task: Task, drawing: Drawing) -> Outcome:
+    def store(self, read: ReadCase, drawing: Drawing) -> Outcome:
         """Rows last: when they are there, everything of the case is."""
-        case, method = task.case, drawing.method
+        case, method = read.case, drawing.method
         failed = drawing.failure is not None
-        scored_frames = [f for f, s in zip(task.frames, task.scored, strict=True) if s]
+        scored_frames = [f for f, s in zip(read.frames, read.scored, strict=True) if s]
         values = drawing.values()
         metrics = [METRICS[name] for name in self._settings.metrics]
         scores = [
@@ -242,7 +245,7 @@ class RunFolder:
                 metric.name,
                 str(metric.version),
                 metric.region,
-                task.truth.mask_source if "mask" in metric.needs else "",
+                read.truth.mask_source if "mask" in metric.needs else "",
                 None if failed else values[metric.name],
             )
             for metric in metrics
@@ -251,7 +254,7 @@ class RunFolder:
         rows, record = case_paths(self.path, method.name, case.key)
         status: Literal["ok", "failed"] = "failed" if failed else "ok"
         error = drawing.failure.reason if drawing.failure else ""
-        frame_of = dict(zip(task.motion.positions, task.frames, strict=True))
+        frame_of = dict(zip(read.motion.positions, read.frames, strict=True))
         write_json(
             record,
             {
@@ -275,22 +278,22 @@ class RunFolder:
                     {
                         "clip": wearer.person.clip,
                         "frames": list(wearer.person.frames),
-                        "folder": _of_wearer(task, wearer),
+                        "folder": _of_wearer(read, wearer),
                     }
-                    for wearer in task.people
+                    for wearer in read.people
                 ],
-                "kept": {position: frame_of[position] for position in sorted(task.kept)},
+                "kept": {position: frame_of[position] for position in sorted(read.kept)},
                 "machine": machine(),
             },
         )
         for folder in (self.path / "pictures" / method.name / case.key, rows.parent):
             if folder.is_dir():
                 remove_dead_parts(folder)
-        write_rows(rows, [case_table(self._facts(task, method), scored_frames, scores)])
+        write_rows(rows, [case_table(self._facts(read, method), scored_frames, scores)])
         return Outcome(case.key, method.name, status, error)
 
-    def _facts(self, task: Task, method: Method) -> CaseFacts:
-        case = task.case
+    def _facts(self, read: ReadCase, method: Method) -> CaseFacts:
+        case = read.case
         return CaseFacts(
             method=method.name,
             method_version=method.version,
@@ -300,7 +303,7 @@ class RunFolder:
             case=case.key,
             clip=case.people[0].clip,
             driver=case.driver,
-            subject=task.subject,
+            subject=read.subject,
             protocol=self._protocol.id,
             protocol_version=self._protocol.version,
             protocol_digest=self._protocol.digest,
@@ -319,8 +322,12 @@ class RunFolder:
         """The dataset's digest; with the true pictures beside its clips where they are the truth."""
         if not has_true_pictures(case):
             return self._dataset.digest
-        both = f"{self._dataset.digest} {self._truths.digest}"
+        both = f"{self._dataset.digest} {self._digest_of_true_pictures(case.kind)}"
         return hashlib.sha256(both.encode()).hexdigest()
+
+    def _digest_of_true_pictures(self, kind: str) -> str:
+        truths = self._truths
+        return truths.transfer_digest if kind == "other" else truths.views_digest
 
     # ------------------------------------------------------------------------------------ finishing
 
@@ -404,6 +411,7 @@ class RunFolder:
             },
             "num_cases": len(plan.cases),
             "missing_cases": plan.missing,
+            "left_out": list(plan.left_out),
             "unreadable_cases": unreadable,
             "unscored_cases": unscored,
             "methods": methods,
@@ -416,6 +424,6 @@ class RunFolder:
         }
 
 
-def _of_wearer(task: Task, wearer: Dressed) -> str:
+def _of_wearer(read: ReadCase, wearer: Dressed) -> str:
     """The folder of one person's sources within the case's; empty where there is only one person."""
-    return "+".join(wearer.parts) if len(task.people) > 1 else ""
+    return "+".join(wearer.parts) if len(read.people) > 1 else ""

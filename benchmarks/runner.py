@@ -17,8 +17,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.case_reader import CaseReader, Keep, Task
+from benchmarks.case_reader import CaseReader, Keep, ReadCase
 from benchmarks.drawing import Drawing
+from benchmarks.machine import check_device
 from benchmarks.methods import (
     METHOD_ERRORS,
     Dressed,
@@ -27,10 +28,12 @@ from benchmarks.methods import (
     Setup,
     as_dresser,
     check_identity,
+    is_built_in,
 )
 from benchmarks.metrics import METRICS, Metric, score_frames
 from benchmarks.planning import Plan, PreparedDataset, Settings, clips_of, plan_cases
 from benchmarks.run_folder import Outcome, RunFolder
+from benchmarks.tasks import KINDS
 from iper_toolkit.body import Body, BodyMismatch
 from iper_toolkit.cases import Case
 from iper_toolkit.protocols import Protocol as CaseTables
@@ -60,7 +63,7 @@ class Run:
         command: what was typed, for run.json; empty when called from Python.
 
     Raises:
-        ValueError: no method was given, two have one name, or a name cannot be a folder's.
+        ValueError: no method was given, two have one name, or a name cannot be a folder's; there is no such device.
     """
 
     def __init__(
@@ -90,8 +93,9 @@ class Run:
             raise ValueError("No method was given.")
         self.dataset, self.protocol, self.methods = dataset, protocol, tuple(methods)
         self.settings, self.keep, self.body = settings, keep, body
-        self.truths = truths if truths is not None else TruthTables(Path())
-        self._setup = Setup(settings.size, body, device, settings.seed)
+        check_device(device)
+        self.truths = truths if truths is not None else TruthTables()
+        self._device = device
         self._metrics: tuple[Metric, ...] = tuple(METRICS[name] for name in settings.metrics)
         self._reader = CaseReader(dataset, self.truths, settings, body, keep)
         self._folder = RunFolder(
@@ -123,11 +127,13 @@ class Run:
         return plan_cases(self.dataset, self.protocol, self.settings, self.truths, shard)
 
     def open(self) -> None:
-        """Make the folder, or go on in it.
+        """Set the methods up, and make the folder or go on in it.
 
         Raises:
-            ValueError: nothing can be run; a method cannot transfer appearance and is asked to; the folder is a
-                dataset's, holds a run with other settings, or cases that another version of one of the methods drew.
+            ValueError: nothing can be run; a method cannot transfer appearance and is asked to, or cannot be set up
+                so; the folder is a dataset's, holds a run with other settings, or cases that another version of one
+                of the methods drew.
+            RuntimeError: somebody's method raised while it was set up.
             BodyMismatch: a clip was fitted with another body.
         """
         plan = self.plan()  # before anything is written: a mistyped command leaves no folder behind
@@ -136,6 +142,7 @@ class Run:
         if any(len(case.people) > 1 for case in plan.cases):
             for method in self.methods:
                 as_dresser(method)
+        self._set_up(plan)
         self._folder.open(plan, self.methods)
 
     # -------------------------------------------------------------------------------------- drawing
@@ -143,7 +150,7 @@ class Run:
     def do(self, group: Sequence[Case]) -> list[Outcome]:
         """Draw and score the cases of one `person_key` with every method that has not yet."""
         if not self._is_set_up:
-            self._set_up()
+            self._set_up(self.plan())
         outcomes: list[Outcome] = []
         people: tuple[Dressed, ...] | None = None
         learned: dict[str, tuple[Failure | None, float]] = {}  # method -> (failure, seconds)
@@ -153,7 +160,7 @@ class Run:
                 continue
             try:
                 people = people or self._reader.read_people(case)
-                task = self._reader.read_task(case, people)
+                read = self._reader.read_case(case, people)
             except BodyMismatch:
                 raise
             except _FILE_ERRORS as error:
@@ -164,58 +171,57 @@ class Run:
                     self._seed(f"{method.name}/{case.person_key}")
                     learned[method.name] = _teach(method, people)
             try:
-                outcomes += self._score(task, todo, learned)
+                outcomes += self._score(read, todo, learned)
             except _Unreadable as error:
                 outcomes.append(self._folder.note_unreadable(case, error.cause))
             else:
                 self._folder.note_readable(case)
         return outcomes
 
-    def _set_up(self) -> None:
-        for method in self.methods:
+    def _set_up(self, plan: Plan) -> None:
+        tasks = tuple(dict.fromkeys(KINDS[case.kind].task for case in plan.cases))
+        settings = self.settings
+        setup = Setup(settings.size, self.body, self._device, settings.seed, tasks)
+        for method in () if self._is_set_up else self.methods:
             try:
-                method.setup(self._setup)
+                method.setup(setup)
             except METHOD_ERRORS as error:
-                failure = Failure.of(error)
-                raise RuntimeError(
-                    f"method {method.name}: setup failed: {failure.reason}. No case was drawn; mend the method "
-                    f"and give the same command again.\n{failure.traceback}"
-                ) from error
+                raise _not_set_up(method, error) from error
         self._is_set_up = True
 
     def _score(
         self,
-        task: Task,
+        read: ReadCase,
         methods: Sequence[Method],
         learned: dict[str, tuple[Failure | None, float]],
     ) -> list[Outcome]:
         """All methods side by side, so that each true frame is decoded once."""
         drawings = [
-            Drawing(method, task.motion, self.settings.size, *learned[method.name])
+            Drawing(method, read.motion, self.settings.size, *learned[method.name])
             for method in methods
         ]
         for drawing in drawings:
             with drawing.own_randomness():
-                self._seed(f"{drawing.method.name}/{task.case.key}")
+                self._seed(f"{drawing.method.name}/{read.case.key}")
         needs_mask = any("mask" in metric.needs for metric in self._metrics)
         with ThreadPoolExecutor(self._threads) as pool:
-            for first in range(0, len(task.frames), CHUNK):
+            for first in range(0, len(read.frames), CHUNK):
                 part = slice(first, first + CHUNK)
-                frames = np.array(task.frames[part])
-                positions = np.array(task.motion.positions[part])
-                scored = task.scored[part]
-                is_kept = np.array([position in task.kept for position in positions], bool)
+                frames = np.array(read.frames[part])
+                positions = np.array(read.motion.positions[part])
+                scored = read.scored[part]
+                is_kept = np.array([position in read.kept for position in positions], bool)
                 decoded = scored | is_kept
                 try:
                     wanted = frames[decoded].tolist()
-                    truth = task.truth.frames(wanted, self.settings.size)
+                    truth = read.truth.frames(wanted, self.settings.size)
                     masks = None
                     if needs_mask and scored.any():
-                        masks = task.truth.masks(wanted, self.settings.size)
+                        masks = read.truth.masks(wanted, self.settings.size)
                 except _FILE_ERRORS as error:
                     raise _Unreadable(error) from error
                 self._folder.keep_pictures(
-                    "target", task.case, positions[decoded], truth, task.kept
+                    "target", read.case, positions[decoded], truth, read.kept
                 )
                 of_scored = scored[decoded]
                 for drawing in drawings:
@@ -223,7 +229,7 @@ class Run:
                     if pictures is None:
                         continue
                     self._folder.keep_pictures(
-                        drawing.method.name, task.case, positions, pictures, task.kept
+                        drawing.method.name, read.case, positions, pictures, read.kept
                     )
                     if not scored.any():
                         continue
@@ -236,11 +242,11 @@ class Run:
                         )
                     )
         if self.keep != "none":
-            self._folder.keep_sources(task)
+            self._folder.keep_sources(read)
         outcomes = []
         for drawing in drawings:
             drawing.finish()
-            outcomes.append(self._folder.store(task, drawing))
+            outcomes.append(self._folder.store(read, drawing))
         return outcomes
 
     def _score_frames(
@@ -288,6 +294,17 @@ def _teach(method: Method, people: Sequence[Dressed]) -> tuple[Failure | None, f
     except METHOD_ERRORS as error:
         failure = Failure.of(error)
     return failure, time.perf_counter() - start
+
+
+def _not_set_up(method: Method, error: BaseException) -> Exception:
+    """What to say of a method that raised: a sentence if it is one of ours, and where it raised if it is not."""
+    failure = Failure.of(error)
+    if is_built_in(method) and isinstance(error, (ValueError, OSError)):
+        return ValueError(f"method {method.name}: {error}")
+    return RuntimeError(
+        f"method {method.name}: setup failed: {failure.reason.removesuffix('.')}. No case was drawn; mend the method "
+        f"and give the same command again.\n{failure.traceback}"
+    )
 
 
 class _Unreadable(Exception):

@@ -1,10 +1,10 @@
-"""The three tasks and the kinds of their cases: what is drawn, and what it is compared with."""
+"""The three tasks and the kinds of their cases: what is drawn, and what it is compared with.
 
-from collections.abc import Sequence
+Nothing is imported from here on, so that the command line can name them without delay.
+"""
+
 from dataclasses import dataclass
 from typing import Literal, get_args
-
-from benchmarks.metrics import METRICS
 
 TaskName = Literal["imitation", "transfer", "view"]
 TASKS: tuple[TaskName, ...] = get_args(TaskName)
@@ -92,18 +92,16 @@ def kinds_of(task: str, kind: str) -> tuple[str, ...]:
     return chosen
 
 
-def default_kind(metrics: Sequence[str], task: str = "imitation") -> tuple[str, str]:
+def default_kind(task: str) -> tuple[str, str]:
     """What is run when nobody says, and the sentence that tells so."""
-    if task in ("transfer", "view"):
-        return "scored", f"Every kind of {task} that this dataset has a truth for."
-    if any(METRICS[name].kind != "paired" for name in metrics):
-        return "all", "Self- and cross-imitation."
+    if task == "imitation":
+        return "self", (
+            "Self-imitation only: every metric compares with a true frame, and a person driven by another has none. "
+            "`--kind all` draws cross-imitation too."
+        )
     if task == "all":
         return "scored", (
             "Everything that has a true frame; a person driven by another has none. `--kind all` draws "
             "cross-imitation too."
         )
-    return "self", (
-        "Self-imitation only: every chosen metric compares with a true frame, and a person driven by "
-        "another has none. `--kind all` draws cross-imitation too."
-    )
+    return "scored", f"Every kind of {task} that this dataset has a truth for."

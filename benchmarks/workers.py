@@ -66,7 +66,7 @@ class RunDescription:
             self.out,
             body=load_body(self.body),
             device=self.device,
-            truths=TruthTables.read(self.root),
+            truths=TruthTables(self.root),
             keep=self.keep,
             threads=self.threads,
             retry_failed=self.retry_failed,

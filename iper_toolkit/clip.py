@@ -147,6 +147,11 @@ class Clip:
         return str(self.row["mask_source"])
 
     @property
+    def frame_size(self) -> tuple[int, int]:
+        """(height, width) of the source's frames, pixels."""
+        return int(self.row["height"]), int(self.row["width"])
+
+    @property
     def front_frames(self) -> tuple[int, ...]:
         """Up to 25 most frontal frames, best first."""
         return tuple(self.row["front_frames"])

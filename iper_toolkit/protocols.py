@@ -17,11 +17,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_type_hints
+from typing import Any, Literal, NamedTuple
 
 from iper_toolkit.assets import manifests_folder
 from iper_toolkit.atomic import write_atomically
 from iper_toolkit.cases import ImitationCase, TransferCase, ViewCase, case_key, each_once
+from iper_toolkit.csv_rows import read_csv_rows
 
 Kind = Literal["self", "cross", "all"]
 
@@ -123,11 +124,8 @@ class Protocol:
                 "cross_imitation", cross.driver, cross.driver_first, cross.driver_last
             )
             self._check_range("cross_imitation", cross.video, cross.real_first, cross.real_last)
-        for view in self.views:
-            if view.kind not in VIEW_KINDS:
-                raise ValueError(
-                    f"{where}: views.csv has kind {view.kind!r}; it takes {', '.join(VIEW_KINDS)}."
-                )
+        self._check_views()
+        self._check_transfers()
         for clip, counts in self._sources_of.items():
             for num_sources, frames in counts.items():
                 if len(frames) != num_sources or any(frame < 0 for frame in frames):
@@ -136,6 +134,7 @@ class Protocol:
                         f"it takes positions 0..{num_sources - 1}, each once, and frames from 0 up."
                     )
         videos = {row.video for row in self.self_imitation + self.cross_imitation}
+        videos |= {row.video for row in self.views if row.kind == "evaluated"}
         transferred = {name for row in self.appearance_transfer for name in row}
         without = sorted((videos | transferred) - set(self._sources_of))
         if without:
@@ -145,10 +144,42 @@ class Protocol:
             raise ValueError(f"{where}: self_imitation.csv has no range for {', '.join(lost[:5])}.")
         keys = [case_key("self", row.video) for row in self.self_imitation]
         keys += [case_key("cross", row.video, row.driver) for row in self.cross_imitation]
+        keys += [case_key("transfer", *row) for row in self.appearance_transfer]
+        keys += [case_key("view", clip) for clip in sorted({row.video for row in self.views})]
         for key in keys:
             if keys.count(key) > 1:
                 raise ValueError(
                     f"{where}: two cases would be called {key!r}; a case is named once."
+                )
+
+    def _check_views(self) -> None:
+        where = f"protocol {self.id!r}: views.csv"
+        positions: set[tuple[str, str, int]] = set()
+        evaluated: set[tuple[str, int]] = set()
+        for row in self.views:
+            if row.kind not in VIEW_KINDS:
+                raise ValueError(
+                    f"{where} has kind {row.kind!r}; it takes {', '.join(VIEW_KINDS)}."
+                )
+            if row.frame < 0 or row.position < 0:
+                raise ValueError(f"{where} has {tuple(row)}; positions and frames count from 0.")
+            place = (row.video, row.kind, row.position)
+            frame = (row.video, row.frame)
+            if place in positions or (row.kind == "evaluated" and frame in evaluated):
+                raise ValueError(
+                    f"{where} has {tuple(row)}, and its position or its evaluated frame is in another row too; "
+                    "each stands in one."
+                )
+            positions.add(place)
+            if row.kind == "evaluated":
+                evaluated.add(frame)
+
+    def _check_transfers(self) -> None:
+        for row in self.appearance_transfer:
+            if row.person == row.outfit_from:
+                raise ValueError(
+                    f"protocol {self.id!r}: appearance_transfer.csv dresses {row.person} as in {row.outfit_from}; "
+                    "the outfit takes another clip of the person."
                 )
 
     def _check_range(self, table: str, video: str, first: int, last: int) -> None:
@@ -348,7 +379,9 @@ def load_protocol(name_or_path: str | Path) -> Protocol:
         raise ValueError(f"{facts_file} lacks {', '.join(missing)}.")
     # A variant shares its tables with the protocol it varies, so that they cannot drift apart.
     tables_folder = folder.parent / facts.pop("tables_of") if "tables_of" in facts else folder
-    tables = {name: _read_table(tables_folder / f"{name}.csv", row) for name, row in TABLES.items()}
+    tables: dict[str, Any] = {
+        name: read_csv_rows(tables_folder / f"{name}.csv", row) for name, row in TABLES.items()
+    }
     return Protocol(**(facts | tables))
 
 
@@ -373,39 +406,6 @@ def protocol_of(root: Path, dataset: str) -> Protocol:
         f"For your own clips run: iper protocol --root {root}. Else name one with --protocol: "
         f"{', '.join(shipped_protocols())}, or a folder."
     )
-
-
-def _read_table(path: Path, row: type) -> tuple[Any, ...]:
-    """The rows of one csv file; none when it is not there."""
-    if not path.is_file():
-        return ()
-    types = get_type_hints(row)
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.reader(file)
-        header = next(reader, [])
-        if header != list(types):
-            raise ValueError(
-                f"{path} has the columns {','.join(header)}; it takes {','.join(types)}."
-            )
-        rows = []
-        for cells in reader:
-            if len(cells) != len(types):
-                raise ValueError(
-                    f"{path}, line {reader.line_num}: {cells} has {len(cells)} columns; it takes "
-                    f"{len(types)}: {','.join(types)}."
-                )
-            try:
-                pairs = zip(cells, types.values(), strict=True)
-                rows.append(row(*(_parse(cell, kind) for cell, kind in pairs)))
-            except ValueError as error:
-                raise ValueError(f"{path}, line {reader.line_num}: {cells}: {error}.") from error
-    return tuple(rows)
-
-
-def _parse(cell: str, kind: object) -> str | int | None:
-    if kind is str:
-        return cell
-    return None if cell == "" and kind is not int else int(cell)
 
 
 def write_protocol(

@@ -20,6 +20,7 @@ from iper_toolkit.raster import interpolate, rasterize
 from iper_toolkit.true_pictures import TruthTables
 
 DRAWN_SIZE = 96
+FRAME_SIZE = (112, 128)
 
 
 @dataclass
@@ -35,7 +36,8 @@ class FakeClip:
 
     def __post_init__(self) -> None:
         self.body_id = self.body.id
-        self.crop = SquareCrop.whole(DRAWN_SIZE, DRAWN_SIZE)
+        self.crop = SquareCrop(17, 11, DRAWN_SIZE)  # what is drawn is a part of the whole frame
+        self.frame_size = FRAME_SIZE
         self.valid = np.ones(self.num_frames, bool)
         seed = sum(map(ord, self.id))
         generator = np.random.default_rng(seed)
@@ -136,42 +138,65 @@ def every_task(dataset: FakeDataset, tmp_path: Path) -> Protocol:
 
 @pytest.fixture
 def truths(dataset: FakeDataset, tmp_path: Path) -> TruthTables:
-    """True pictures of 002/1/2: in the outfit of 001/1 at frames 1, 2 and 4, and frame 2 from four sides."""
+    """True pictures of 002/1/2 in the outfits of 001/1 and 003/1, and from four sides at frames 2 and 5.
+
+    No two pictures, masks or fits of them are alike.
+    """
     root, clip = tmp_path / "root", dataset.clip("002/1/2")
-    other, frames, angles = "truth/transfer/002/1/2/wearing_001_1", (1, 2, 4), (0, 90, 180, 270)
-    instant = "truth/views/002/1/2/at_0002"
-    worn = np.stack([dataset.clip("001/1/1").frames([frame], DRAWN_SIZE)[0] for frame in frames])
-    turned = np.repeat(clip.frames([2], DRAWN_SIZE), len(angles), 0) // np.uint8(
-        [[[[1]]], [[[2]]], [[[3]]], [[[4]]]]
-    )
-    for folder, numbers, pictures in ((other, frames, worn), (instant, angles, turned)):
-        for number, picture in zip(numbers, pictures, strict=True):
-            write_image(root / folder / f"{number:04d}.png", picture)
-    np.savez(root / other / "masks.npz", masks=clip.masks(frames, DRAWN_SIZE))
-    np.savez(root / instant / "masks.npz", masks=clip.masks([2] * 4, DRAWN_SIZE))
-    fits = clip.params([2] * 4)
-    fits.camera[:, 1] = torch.arange(4) / 10  # so that each angle has a fit of its own
-    fit = {"cams": fits.camera.numpy(), "pose": fits.pose.numpy(), "shape": fits.shape.numpy()}
-    (root / instant / "pose_shape.pkl").write_bytes(
-        pickle.dumps({**fit, "body_id": clip.body_id}, protocol=2)
-    )
+    redressed: list[list[object]] = []
+    # The last is an outfit of their own: not this table's business.
+    for outfit, worn, frames in (
+        ("001/1", "001/1/1", (1, 2, 4)),
+        ("003/1", "003/1/2", (1, 3)),
+        ("002/2", "002/1/2", (1,)),
+    ):
+        folder = f"truth/transfer/002/1/2/wearing_{outfit.replace('/', '_')}"
+        other = dataset.clip(worn)
+        pictures, masks = (read(frames, DRAWN_SIZE) for read in (other.frames, other.masks))
+        write_truth(root / folder, frames, pictures, masks)
+        redressed += [["002/1/2", outfit, n, f"{folder}/{n:04d}.png"] for n in frames]
+    turned: list[list[object]] = []
+    angles = (0, 90, 180, 270)
+    for instant in (2, 5):
+        folder = f"truth/views/002/1/2/at_{instant:04d}"
+        dimmer = np.uint8([[[[1]]], [[[2]]], [[[3]]], [[[4]]]])
+        pictures = np.repeat(clip.frames([instant], DRAWN_SIZE), len(angles), 0) // dimmer
+        write_truth(
+            root / folder, angles, pictures, clip.masks(range(instant - 2, instant + 2), DRAWN_SIZE)
+        )
+        fits = clip.params([instant] * len(angles))
+        camera = fits.camera.clone()
+        camera[:, 1] = torch.arange(len(angles)) / 10 + instant  # each angle has a fit of its own
+        fit = {"cams": camera.numpy(), "pose": fits.pose.numpy(), "shape": fits.shape.numpy()}
+        write_fit(root / folder, fit, clip.body_id)
+        turned += [["002/1/2", instant, n, f"{folder}/{n:04d}.png"] for n in angles]
     write_csv(
-        root / "truth" / "transfer.csv",
-        ["clip", "outfit_from", "frame", "picture"],
-        *(["002/1/2", "001/1", frame, f"{other}/{frame:04d}.png"] for frame in frames),
-        [
-            "002/1/2",
-            "002/2",
-            1,
-            f"{other}/0001.png",
-        ],  # an outfit of their own: not this table's business
+        root / "truth" / "transfer.csv", ["clip", "outfit_from", "frame", "picture"], *redressed
     )
-    write_csv(
-        root / "truth" / "views.csv",
-        ["clip", "frame", "angle_degrees", "picture"],
-        *(["002/1/2", 2, angle, f"{instant}/{angle:04d}.png"] for angle in angles),
+    write_csv(root / "truth" / "views.csv", ["clip", "frame", "angle_degrees", "picture"], *turned)
+    return TruthTables(root)
+
+
+def write_truth(
+    folder: Path, numbers: Sequence[int], pictures: NDArray[np.uint8], masks: NDArray[np.uint8]
+) -> None:
+    """Whole frames of which the clips' crop is `pictures`; around it they are bright, and masked as the person."""
+    crop = SquareCrop(17, 11, DRAWN_SIZE)
+    rows = slice(crop.top, crop.top + crop.side)
+    columns = slice(crop.left, crop.left + crop.side)
+    whole = np.full((len(numbers), *FRAME_SIZE, 3), 250, np.uint8)
+    whole[:, rows, columns] = pictures
+    for number, picture in zip(numbers, whole, strict=True):
+        write_image(folder / f"{number:04d}.png", picture)
+    whole_masks = np.full((len(numbers), *FRAME_SIZE), 255, np.uint8)
+    whole_masks[:, rows, columns] = masks
+    np.savez(folder / "masks.npz", masks=whole_masks)
+
+
+def write_fit(folder: Path, arrays: dict[str, NDArray[np.float32]], body_id: str) -> None:
+    (folder / "pose_shape.pkl").write_bytes(
+        pickle.dumps({**arrays, "body_id": body_id}, protocol=2)
     )
-    return TruthTables.read(root)
 
 
 def write_csv(path: Path, *rows: list[object]) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import lwgan_method, methods
 from benchmarks.lwgan_method import LwganMethod
 from benchmarks.methods import Dresser, Setup, load_method, with_weights
 from benchmarks.planning import Settings
@@ -104,6 +105,36 @@ def test_more_sources_are_taken(
     assert read_run(tmp_path / "run")["failures"] == []
 
 
+def test_a_person_is_encoded_once_for_all_motions(
+    weights: Path, dataset: Any, body: Body, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenes: list[Plan] = []
+    enter = lwgan_method.set_scene
+
+    def counting(plan: Plan, *rest: Any, **options: Any) -> Any:
+        scenes.append(plan)
+        return enter(plan, *rest, **options)
+
+    monkeypatch.setattr(lwgan_method, "set_scene", counting)
+    method = LwganMethod(str(weights))
+    method.setup(Setup(SIZE, body))
+    clip = dataset.clip("001/1/1")
+    pictures, masks = clip.frames([0], SIZE), clip.masks([0], SIZE)
+    params, plate = clip.params([0, 1]), clip.background(SIZE)
+    person = methods.Person(clip.id, (0,), pictures, masks, params[[0]], plate)
+    method.personalize(person)
+    drawn = []
+    for frames in ([0], [1], [0, 1]):
+        motion = methods.Motion("a", "self", params[frames], params[frames], tuple(frames), 2)
+        drawn.append(list(method.draw(motion)))
+    assert len(scenes) == 1
+    for first, second in zip((drawn[0][0], drawn[1][0]), drawn[2], strict=True):
+        assert np.abs(first.astype(int) - second).max() <= 1
+    assert (drawn[0][0] != drawn[1][0]).any()
+    method.dress([methods.Dressed(person, ()), methods.Dressed(person, ("upper",))])
+    assert [plan.task for plan in scenes] == ["imitate", "transfer"]
+
+
 def test_weights_for_another_surface_stop_the_run_before_any_case(
     dataset: Any, every_task: Protocol, tmp_path: Path, body: Body
 ) -> None:
@@ -113,9 +144,9 @@ def test_weights_for_another_surface_stop_the_run_before_any_case(
     save_checkpoint(path, build_generator(TINY), surface=other, origin=Origin("trained"))
     settings = Settings(size=SIZE, metrics=("l1",))
     run = Run(dataset, every_task, [LwganMethod(str(path))], settings, tmp_path / "run", body=body)
-    with pytest.raises(RuntimeError, match=r"SurfaceMismatch.*smpl-0123456789ab"):
+    with pytest.raises(ValueError, match=r"^method lwgan: .*smpl-0123456789ab"):
         run_all(run)
-    assert not (tmp_path / "run" / "cases").exists()
+    assert not (tmp_path / "run").exists()
 
 
 def test_sizes_that_the_networks_cannot_halve(weights: Path, body: Body) -> None:

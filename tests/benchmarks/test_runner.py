@@ -586,9 +586,11 @@ def test_shards_do_not_shift_when_people_join(
 
 
 def test_default_kind_is_said() -> None:
-    kind, why = default_kind(("ssim", "l1"))
+    kind, why = default_kind("imitation")
     assert kind == "self"
     assert "--kind all" in why
+    for task in ("transfer", "view", "all"):
+        assert default_kind(task)[0] == "scored"
 
 
 @pytest.mark.parametrize("name", ["target", "../x", "", ".hidden"])

@@ -1,5 +1,6 @@
 """Appearance transfer in the benchmark: who is shown, what is drawn, and what it is compared with."""
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from iper_toolkit.true_pictures import TruthTables
 SIZE = 48
 OWN = Settings(task="transfer", kind="own", size=SIZE, metrics=("l1", "l1_person"))
 ONE, TWO = "transfer/001_1_1-wears-001_1_2", "transfer/001_1_2-wears-001_1_1"
-OTHER = "transfer/002_1_2-wears-001_1_1"
+OTHER, THIRD = "transfer/002_1_2-wears-001_1_1", "transfer/002_1_2-wears-003_1_2"
 
 
 class Tailor(Copy):
@@ -125,25 +126,42 @@ def test_the_body_is_the_persons_in_the_drivers_pose_camera_and_place(
 def test_somebody_elses_clothes_are_compared_with_the_true_pictures(
     dataset: Any, every_task: Protocol, truths: TruthTables, tmp_path: Path, body: Body
 ) -> None:
-    tailor, settings = Tailor(), Settings(task="transfer", size=SIZE, metrics=("l1",), kind="other")
+    tailor = Tailor()
+    settings = Settings(task="transfer", size=SIZE, metrics=("l1", "l1_person"), kind="other")
     _, complete = run(
         dataset, every_task, [tailor], tmp_path / "run", body, settings=settings, truths=truths
     )
     assert complete
-    person, clothes = tailor.shown[0]
-    assert (person.person.clip, person.parts) == ("002/1/2", ("head", "hands"))
-    assert (clothes.person.clip, clothes.parts[0]) == ("001/1/1", "torso")
+    for (person, clothes), worn in zip(tailor.shown, ("001/1/1", "003/1/2"), strict=True):
+        assert (person.person.clip, person.parts) == ("002/1/2", ("head", "hands"))
+        assert (clothes.person.clip, clothes.parts) == (worn, ("torso", "arms", "legs", "feet"))
     table = rows(tmp_path / "run")
     # Frame 2 is the person's source: its pose and face were shown.
-    assert [(row["case"], row["frame"]) for row in table] == [(OTHER, 1), (OTHER, 4)]
-    (own,) = dataset.clip("001/1/1").frames([2], SIZE)
-    for row in table:
-        (truth,) = dataset.clip("001/1/1").frames([row["frame"]], SIZE)
-        assert row["value"] == pytest.approx(np.abs(truth / 255 - own / 255).mean())
+    wanted = {OTHER: ("001/1/1", [1, 4]), THIRD: ("003/1/2", [1, 3])}
+    for case, (worn, frames) in wanted.items():
+        clip = dataset.clip(worn)
+        expected = score_frames(
+            [METRICS["l1"], METRICS["l1_person"]],
+            np.repeat(clip.frames([2], SIZE), len(frames), axis=0),
+            clip.frames(frames, SIZE),
+            clip.masks(frames, SIZE),
+        )
+        for metric, values in expected.items():
+            got = {
+                row["frame"]: row["value"]
+                for row in table
+                if (row["case"], row["metric"]) == (case, metric)
+            }
+            assert got == dict(zip(frames, values, strict=True))
+            assert len(set(values)) == 2  # so that frames cannot be mistaken
     motion = tailor.motions[0]
     torch.testing.assert_close(motion.params.pose, dataset.clip("002/1/2").params([1, 2, 4]).pose)
     kept = tmp_path / "run" / "pictures" / "target" / OTHER / "00002.png"
     np.testing.assert_array_equal(read_image(kept), dataset.clip("001/1/1").frames([4], SIZE)[0])
+    page = write_report(tmp_path / "run").read_text()
+    columns = re.findall(r'<th scope="col">(.*?)</th>', page[page.index("Person 002") :])
+    assert columns[:4] == ["Frame", "Person", "Clothes from", "True picture"]
+    assert page.index("002/1/2, frame 2") < page.index("001/1/1, frame 2")
 
 
 def test_a_method_that_cannot_dress_is_refused_before_the_run(
@@ -245,6 +263,7 @@ def test_a_lost_clip_of_clothes_is_missing(
     settings = Settings(task="all", kind="scored", size=SIZE, metrics=("l1",))
     made = Run(dataset, every_task, [Copy()], settings, tmp_path / "run", body=body, truths=truths)
     assert {ONE, TWO, OTHER} <= set(made.plan().missing)
+    assert THIRD not in made.plan().missing
 
 
 def test_warp_wears_ones_head_and_the_others_clothes(

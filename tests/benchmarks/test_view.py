@@ -10,19 +10,22 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.methods import Copy, Motion, Person
+from benchmarks.metrics import METRICS, score_frames
 from benchmarks.planning import Settings
 from benchmarks.record import read_run
 from benchmarks.report import write_report
 from benchmarks.results import read_rows
 from benchmarks.runner import Run, run_all
 from iper_toolkit.body import Body, BodyMismatch
+from iper_toolkit.camera import camera_across_crop, ndc_to_pixels, project
 from iper_toolkit.crop import SquareCrop
-from iper_toolkit.images import read_image, write_image
+from iper_toolkit.images import read_image, resize, write_image
 from iper_toolkit.protocols import Protocol
 from iper_toolkit.true_pictures import TruthTables
 
 SIZE = 48
-TURN, INSTANT = "view/001_1_1", "view/002_1_2-at-0002"
+TURN = "view/001_1_1"
+INSTANT, LATER = "view/002_1_2-at-0002", "view/002_1_2-at-0005"
 
 
 class Sitter(Copy):
@@ -79,38 +82,43 @@ def test_views_of_a_turn_are_frames_of_the_clip(
 def test_an_instant_is_drawn_from_the_angles_of_its_true_pictures(
     dataset: Any, every_task: Protocol, truths: TruthTables, tmp_path: Path, body: Body
 ) -> None:
-    sitter = Sitter()
+    sitter, clip = Sitter(), dataset.clip("002/1/2")
+    metrics = ("l1", "l1_person")
+    settings = Settings(task="view", kind="instant", size=SIZE, metrics=metrics)
     run_all(
-        Run(
-            dataset,
-            every_task,
-            [sitter],
-            view("instant"),
-            tmp_path / "run",
-            body=body,
-            truths=truths,
-        )
+        Run(dataset, every_task, [sitter], settings, tmp_path / "run", body=body, truths=truths)
     )
-    (motion,) = sitter.motions
-    torch.testing.assert_close(motion.params.camera[:, 1], torch.arange(4) / 10)
+    # The fits' cameras are of the whole frame, those to draw of the crop.
+    whole = SquareCrop.whole(*reversed(clip.frame_size))
+    for motion, instant in zip(sitter.motions, (2, 5), strict=True):
+        camera = clip.params([instant] * 4).camera.clone()
+        camera[:, 1] = torch.arange(4) / 10 + instant
+        wanted = camera_across_crop(camera, whole, clip.crop)
+        torch.testing.assert_close(motion.params.camera, wanted)
+        torch.testing.assert_close(motion.params.pose, clip.params([instant] * 4).pose)
     table = rows(tmp_path / "run")
-    # Frame 2 is the source: it was shown at 0 degrees, and from no other side.
-    assert [(row["case"], row["frame"]) for row in table] == [(INSTANT, a) for a in (90, 180, 270)]
-    source = dataset.clip("002/1/2").frames([2], SIZE)[0].astype(int)
-    for row in table:
-        truth = read_image(truths.root / f"truth/views/002/1/2/at_0002/{row['frame']:04d}.png")
-        expected = np.abs(source - _shrunk(truth)).mean() / 255
-        assert row["value"] == pytest.approx(expected)
+    # Frame 2 is the source: it was shown at 0 degrees, and from no other side. Frame 5 is none.
+    source = clip.frames([2], SIZE)
+    for case, instant, angles in ((INSTANT, 2, (90, 180, 270)), (LATER, 5, (0, 90, 180, 270))):
+        numbers = [angle // 90 for angle in angles]
+        drawn = np.stack([clip.frames([instant], 96)[0] // (k + 1) for k in numbers])
+        expected = score_frames(
+            [METRICS[name] for name in metrics],
+            np.repeat(source, len(angles), 0),
+            np.stack([resize(picture, (SIZE, SIZE)) for picture in drawn]),
+            clip.masks([instant - 2 + k for k in numbers], SIZE),
+        )
+        for metric, values in expected.items():
+            got = {
+                row["frame"]: row["value"]
+                for row in table
+                if (row["case"], row["metric"]) == (case, metric)
+            }
+            assert got == dict(zip(angles, values, strict=True))
     page = write_report(tmp_path / "run").read_text()
     assert "Novel view: one instant from all sides" in page
-    assert f"90\N{DEGREE SIGN}, {INSTANT}" in page
+    assert f"\N{DEGREE SIGN}, {LATER}" in page
     assert "along degrees 90 to 270" in page
-
-
-def _shrunk(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    from iper_toolkit.images import resize
-
-    return resize(picture, (SIZE, SIZE))
 
 
 def test_a_person_is_learned_once_for_all_their_tasks(
@@ -123,14 +131,15 @@ def test_a_person_is_learned_once_for_all_their_tasks(
     )
     assert len(sitter.people) == 1
     drawn = [motion.case for motion in sitter.motions]
-    assert drawn == ["self/002_1_2", INSTANT, "transfer/002_1_2-wears-001_1_1"]
+    transfers = [f"transfer/002_1_2-wears-{clip}" for clip in ("001_1_1", "003_1_2")]
+    assert drawn == ["self/002_1_2", INSTANT, LATER, *transfers]
 
 
 def test_other_true_pictures_are_another_dataset(
     dataset: Any, every_task: Protocol, truths: TruthTables, tmp_path: Path, body: Body
 ) -> None:
     def run(kind: str) -> Run:
-        fresh = TruthTables.read(truths.root)
+        fresh = TruthTables(truths.root)
         out = tmp_path / kind
         return Run(dataset, every_task, [Copy()], view(kind), out, body=body, truths=fresh)
 
@@ -141,9 +150,10 @@ def test_other_true_pictures_are_another_dataset(
     assert digest != dataset.digest
     picture = truths.root / "truth/views/002/1/2/at_0002/0090.png"
     write_image(picture, np.zeros_like(read_image(picture)))
-    with pytest.raises(ValueError, match="true_pictures_digest is"):
+    with pytest.raises(ValueError, match="true_pictures_digest_instant is"):
         run_all(run("instant"))
     run_all(run("turn"))  # whose truth lies in the clip
+    (truths.root / "truth" / "transfer.csv").write_text("not a table of this kind\n")
     picture.unlink()
     with pytest.raises(FileNotFoundError, match=r"0090\.png is not there.*iper synth"):
         run_all(run("instant"))
@@ -157,7 +167,7 @@ def test_a_damaged_true_picture_is_no_methods_fault(
     run = Run(dataset, every_task, [Copy()], view(), tmp_path / "run", body=body, truths=truths)
     assert not run_all(run)[1]
     assert set(read_run(tmp_path / "run")["unreadable_cases"]) == {INSTANT}
-    assert {row["kind"] for row in rows(tmp_path / "run")} == {"turn"}
+    assert {row["case"] for row in rows(tmp_path / "run")} == {TURN, LATER}
 
 
 def test_fits_of_another_body_end_the_run(
@@ -177,16 +187,15 @@ def test_fits_of_another_body_end_the_run(
 def test_true_pictures_are_cut_by_the_clips_crop(
     dataset: Any, every_task: Protocol, truths: TruthTables, body: Body
 ) -> None:
-    (case,) = truths.view_cases(every_task)
-    whole = truths.pictures_of(case, SquareCrop(0, 0, 96))
-    half = truths.pictures_of(case, SquareCrop(24, 12, 48))
+    case = truths.view_cases(every_task)[0]
+    size = dataset.clip(case.clip).frame_size
+    whole = truths.pictures_of(case, SquareCrop(17, 11, 96), size)
+    half = truths.pictures_of(case, SquareCrop(41, 23, 48), size)
     for read in ("frames", "masks"):
         np.testing.assert_array_equal(
             getattr(half, read)([0], 48)[0], getattr(whole, read)([0], 96)[0, 12:60, 24:72]
         )
     # The body stays on the same pixels.
-    from iper_toolkit.camera import ndc_to_pixels, project
-
     pixels = {
         pictures.crop.side: ndc_to_pixels(
             project(body.pose(params).vertices, params.camera)[..., :2], pictures.crop.side
