@@ -166,7 +166,7 @@ def imitate(
             views=views,
             bullet_time=moments,
         )
-        _draw(chosen, plans, driver, followed.origin)
+        _draw(chosen, plans, sources[0], driver, followed.origin)
 
 
 @main.command()
@@ -242,7 +242,7 @@ def transfer(
             camera=camera,
             smooth=not no_smoothing,
         )
-        _draw(chosen, [plan], driver, followed.origin if followed else ())
+        _draw(chosen, [plan], worn[0][0][0], driver, followed.origin if followed else ())
 
 
 @main.command()
@@ -307,7 +307,7 @@ def view(
             num_views=turn or tasks.NUM_VIEWS,
             rest_pose=t_pose,
         )
-        _draw(chosen, [plan], None, ())
+        _draw(chosen, [plan], sources[0], None, ())
 
 
 @main.command("import-weights")
@@ -420,20 +420,26 @@ def info(file: Path, as_json: bool) -> None:
 def _draw(
     chosen: DrawingOptions,
     plans: Sequence[Plan],
+    source: str,
     driver: NamedFrames | None,
     motion_origin: tuple[str, ...],
 ) -> None:
-    """Draw every plan into its files, and say so; refuses before the first frame what could not be finished."""
+    """Draw every plan into its files, and say so; refuses before the first frame what could not be finished.
+
+    Args:
+        plans: of the same people, who are encoded once.
+        source: the first one, whose scene is drawn.
+    """
     import torch
 
     from lwgan.memory import check_memory
     from lwgan.outputs import Files, check_output, write_files
     from lwgan.provenance import provenance_of
-    from lwgan.synthesis import synthesize
+    from lwgan.synthesis import draw_frames, set_scene
 
     body, checkpoint = chosen.load_body(), chosen.load_weights()
     device, dtype = chosen.torch_device(), getattr(torch, chosen.dtype)
-    background = chosen.read_background()
+    background = chosen.read_background(source)
     given = Files(chosen.out, chosen.inputs_out, chosen.compare)
     files = [given] if len(plans) == 1 else [given.of(plan.name) for plan in plans]
     paths = [
@@ -451,18 +457,29 @@ def _draw(
         **{name: getattr(chosen, name) for name in ("size", "batch", "dtype", "temporal")},
         "device": device,
         "background": Path(chosen.background).name,
+        **(
+            {}
+            if chosen.hands is None
+            else {"hands": Path(chosen.hands).name, "drawn_body": body.source}
+        ),
     }
+    scene = set_scene(
+        plans[0],
+        checkpoint,
+        body,
+        device=device,
+        dtype=dtype,
+        background=background,  # type: ignore[arg-type]
+        folded=not chosen.no_folding,
+    )
     written: list[Written] = []
     for plan, own in zip(plans, files, strict=True):
         plan = replace(plan, fps=chosen.fps or plan.fps)
-        drawn = synthesize(
-            plan,
-            checkpoint,
-            body,
+        drawn = draw_frames(
+            scene,
+            plan.params,
             batch=chosen.batch,
-            device=device,
-            dtype=dtype,
-            background=background,  # type: ignore[arg-type]
+            compile=chosen.compile,
             temporal=chosen.temporal,
         )
         with _progress(drawn, len(plan), plan.name, quiet=chosen.as_json) as watched:

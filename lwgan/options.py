@@ -55,6 +55,7 @@ BODY = click.option(
     show_default=True,
     help='The body of the fits: "open", or the path of an SMPL file.',
 )
+BACKGROUNDS = ("auto", "plate", "network")
 PRESET_NAMES = (
     "attlwb-spade attlwb-front-spade attlwb-adain addlwb avglwb softgate-addlwb softgate-avglwb "
     "input-concat texture-warping"
@@ -131,7 +132,9 @@ def drawing_options(command: Callable[..., None]) -> Callable[..., None]:
             default="auto",
             show_default=True,
             metavar="auto|plate|network|FILE",
-            help="plate: the first source's scene without the person; network: its guess of it; or a picture.",
+            help="plate: the first source's scene, with what was never seen filled in; network: what the weights make "
+            "of it, as the reference's program has it; FILE: a picture, cut like the source if it is of that size, "
+            "else its middle. auto: plate, the better one until a background network is well trained.",
         ),
         click.option(
             "--temporal",
@@ -140,7 +143,24 @@ def drawing_options(command: Callable[..., None]) -> Callable[..., None]:
             show_default=True,
             help="Previous frames that attention looks at; frames are then drawn one by one.",
         ),
+        click.option(
+            "--compile",
+            is_flag=True,
+            help="Through torch.compile: a slow first batch, faster ones after it.",
+        ),
+        click.option(
+            "--no-folding",
+            is_flag=True,
+            help="Run the network as it was trained, without the savings that change no more than rounding.",
+        ),
         BODY,
+        click.option(
+            "--hands",
+            default=None,
+            metavar="FILE",
+            help='SMPL-H, "smplh-hands" or a path: draws the fits of SMPL with its mean fingers, as the reference\'s '
+            "program does.",
+        ),
         click.option(
             "--cache",
             type=FilePath(file_okay=False),
@@ -227,7 +247,10 @@ class DrawingOptions:
     dtype: str
     background: str
     temporal: int
+    compile: bool
+    no_folding: bool
     body: str
+    hands: str | None
     cache: Path | None
     inputs_out: Path | None
     compare: Path | None
@@ -245,6 +268,10 @@ class DrawingOptions:
         if self.fps is not None and not least <= self.fps <= most:  # NaN neither
             raise ValueError(f"--fps {self.fps:g}: a video has {least} to {most} frames a second.")
         self.torch_device()
+        if self.compile and self.temporal:
+            raise ValueError("--compile and --temporal exclude each other: leave out one of them.")
+        if self.hands is not None:
+            self.load_body()
         if self.preset is not None and self.seed is None:
             raise ValueError("--preset is for --weights random; a checkpoint knows what it is.")
         if self.seed is None and not Path(self.weights).exists():
@@ -253,10 +280,7 @@ class DrawingOptions:
                 "a checkpoint of the reference program with lwgan import-weights; or try everything out with an "
                 "untrained network: --weights random"
             )
-        if (
-            self.background not in ("auto", "plate", "network")
-            and not Path(self.background).is_file()
-        ):
+        if self.background not in BACKGROUNDS and not Path(self.background).is_file():
             raise FileNotFoundError(
                 f"There is no background {self.background}: name a picture, or auto, plate or network."
             )
@@ -283,9 +307,12 @@ class DrawingOptions:
         return self.device
 
     def load_body(self) -> Body:
+        """The body that is drawn, which takes the fits of --body."""
         from iper_toolkit.body import load_body
+        from iper_toolkit.body.fingers import with_fingers
 
-        return load_body(self.body)
+        body = load_body(self.body)
+        return body if self.hands is None else with_fingers(body, load_body(self.hands))
 
     def open(self, text: str) -> NamedFrames:
         from lwgan.people import open_frames
@@ -308,11 +335,12 @@ class DrawingOptions:
     def load_weights(self) -> Checkpoint:
         from lwgan.checkpoints import load_checkpoint, random_checkpoint
         from lwgan.surface_tables import surface_tables
+        from lwgan.synthesis import UNTRAINED_CONVENTION
 
         if self.seed is None:
             checkpoint = load_checkpoint(self.weights)
         else:
-            tables = surface_tables(self.load_body(), "reference")
+            tables = surface_tables(self.load_body(), UNTRAINED_CONVENTION)
             checkpoint = random_checkpoint(self.preset or "attlwb-spade", self.seed, tables)
         if checkpoint.origin.how == "random":  # a file may hold random weights, too
             click.secho(
@@ -323,19 +351,13 @@ class DrawingOptions:
             )
         return checkpoint
 
-    def read_background(self) -> str | NDArray[np.uint8]:
-        """A word, or (size, size, 3): the middle of a picture."""
-        if self.background in ("auto", "plate", "network"):
+    def read_background(self, source: str) -> str | NDArray[np.uint8]:
+        """A word, or (size, size, 3) of a picture for the scene of the first source."""
+        if self.background in BACKGROUNDS:
             return self.background
-        from iper_toolkit.clip import cut_and_resize
-        from iper_toolkit.crop import SquareCrop
-        from iper_toolkit.images import read_image
+        from lwgan.people import read_scene
 
-        picture = read_image(Path(self.background))
-        height, width = picture.shape[:2]
-        side = min(height, width)
-        middle = SquareCrop((width - side) // 2, (height - side) // 2, side)
-        return cut_and_resize(picture, middle, self.size)
+        return read_scene(Path(self.background), self.open(source), self.size)
 
     def tell(self, text: str) -> None:
         if not self.as_json:

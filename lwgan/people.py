@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iper_toolkit.body import BodyMismatch, BodyParams, load_body
-from iper_toolkit.clip import Clip, Dataset
+from iper_toolkit.clip import Clip, Dataset, cut_and_resize
+from iper_toolkit.crop import SquareCrop
+from iper_toolkit.images import read_image
 from iper_toolkit.manifest import BadManifest, NotPrepared, file_sha256
 from iper_toolkit.sources import select_sources
 from lwgan.generators.records import SIZE_MULTIPLE
@@ -187,6 +189,20 @@ def motion_of(named: NamedFrames, max_frames: int = 0) -> Motion:
         name=named.title,
         origin=(f"{named.title} frames {ranges(frames)} (sha256 {named.sha256})",),
     )
+
+
+def read_scene(picture: Path, source: NamedFrames, size: int) -> NDArray[np.uint8]:
+    """A picture to lay behind a person, (size, size, 3) uint8 RGB.
+
+    One of the same size as the source's frames is of the same scene, and is cut as they are; of any other one, the middle
+    square is taken.
+    """
+    pixels = read_image(picture)
+    height, width = pixels.shape[:2]
+    if (height, width) == (source.clip.row["height"], source.clip.row["width"]):
+        return cut_and_resize(pixels, source.clip.crop, size)
+    side = min(height, width)
+    return cut_and_resize(pixels, SquareCrop((width - side) // 2, (height - side) // 2, side), size)
 
 
 def check_size(size: int) -> None:
