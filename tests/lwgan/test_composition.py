@@ -26,9 +26,16 @@ from lwgan.composition import (
     merge_people,
     previous_flows,
 )
-from lwgan.correspondence import flow_to, keep_faces
-from lwgan.surface_tables import SurfaceTables, surface_tables
-from lwgan.texture import merge_sources, unwrap
+from lwgan.correspondence import (
+    face_points,
+    flow_to,
+    keep_faces,
+    visible_faces,
+    with_neighbours,
+)
+from lwgan.silhouettes import canny_edges, dilate, erode, extend_edges, inner_edges
+from lwgan.surface_tables import Convention, SurfaceTables, build_tables, surface_tables
+from lwgan.texture import grow_charts, merge_sources, unwrap, visibility
 
 SIZE = 128
 TURNED = (0.0, 2.6)  # radians of the two sources about the vertical axis
@@ -208,6 +215,114 @@ def test_frames_lie_in_the_frames_before(
     assert generator_inputs(composed, targets).previous_flow is None
 
 
+# Every step, one after the other ------------------------------------------------------------------
+
+
+def mirrored(tables: SurfaceTables, body: Body) -> SurfaceTables:
+    """The same body, whose texture map is seen in a mirror: every chart is wound the other way."""
+    surface = body.surface
+    assert surface is not None
+    assert surface.uv is not None
+    turned = replace(surface, uv=surface.uv * torch.tensor([-1.0, 1.0]) + torch.tensor([1.0, 0.0]))
+    return build_tables("mirrored", body.faces, turned, tables.convention)
+
+
+@pytest.mark.parametrize("wound", ["as they are", "mirrored"])
+def test_sources_are_composed_step_by_step(
+    sources: tuple[Tensor, Tensor, Tensor], body: Body, tables: SurfaceTables, wound: str
+) -> None:
+    """Kernels at 128 pixels: 3 for the person, 13 for the band, 3 for background and texture."""
+    pictures, masks, vertices = sources
+    masks = masks.clone()
+    masks[:, :, :, 20:100:7] = masks[:, :, :, 20:100:7].clamp(0.005, 0.995)  # a matting's noise
+    if wound == "mirrored":
+        tables = mirrored(tables, body)
+    composed = compose_sources(pictures, masks, vertices, tables)
+
+    reference = tables.convention == "reference"
+    fragments = rasterize(vertices, body.faces, SIZE)
+    certain, background_kernel = 1.0 if reference else 0.9, 3
+    confident = erode(1 - masks, 3, certain=certain)
+    perhaps = (1 - masks > (0.0 if reference else 0.1)) | fragments.covered[:, :, None]
+    band = dilate(perhaps, 13)
+    if reference:
+        extended = extend_edges(pictures, confident, band, canny_edges(confident), "growing")
+    else:
+        extended = extend_edges(pictures, confident, band, inner_edges(confident), "falling")
+    assert torch.equal(composed.source_inputs[:, :, :3], extended)
+    assert torch.equal(
+        composed.source_inputs[:, :, 3:], tables.code[fragments.face.long()].movedim(-1, 2)
+    )
+    known = erode(masks[:, :1], background_kernel, certain=certain).float()
+    assert torch.equal(composed.background_inputs, torch.cat([pictures[:, :1] * known, known], 2))
+
+    def seen(faces: Tensor) -> Tensor:
+        """Close by, but for the picture itself."""
+        fine = rasterize(vertices, faces, 384 if reference else 1024)
+        return visible_faces(fine, tables.num_faces)
+
+    visible = seen(body.faces) | visible_faces(fragments, tables.num_faces)
+    shown = visible
+    if reference and wound == "mirrored":
+        assert torch.equal(tables.texture_faces, body.faces.flip(1))
+        shown = seen(tables.texture_faces)  # from inside
+    visible, shown = (with_neighbours(faces, tables.nearest) for faces in (visible, shown))
+    assert torch.equal(composed.visible_faces, visible)
+    charts = tables.texture_fragments(SIZE)
+    points = face_points(vertices, tables.texture_faces)
+    assert torch.equal(composed.texture_points, points)
+    in_texture = visibility(points, shown, charts, (SIZE, SIZE), 3)
+    assert torch.equal(composed.texture_visibility, in_texture)
+    texture = merge_sources(unwrap(extended, points, charts), in_texture)
+    assert torch.equal(composed.texture, texture if reference else grow_charts(texture, charts))
+    assert bool(composed.texture[..., ~charts.covered].any()) is not reference
+
+
+def test_mirrored_charts_dress_bodies_alike(
+    sources: tuple[Tensor, Tensor, Tensor], body: Body, tables: SurfaceTables
+) -> None:
+    count = 1 if tables.convention == "reference" else 2  # others fill what is seen from inside
+    given = [value[:, :count] for value in sources]
+    poses = seen_from(body, 0.0, 0.7, 2.6)
+    found = []
+    for own in (tables, mirrored(tables, body)):
+        composed = compose_sources(given[0], given[1], given[2], own)
+        found.append(compose_targets(composed, poses, own))
+    plain, turned = found
+    error = (plain.inputs[:, :, :3] - turned.inputs[:, :, :3]).abs().amax(2)
+    error = error[plain.fragments.covered]
+    assert (
+        error.quantile(0.95) < 1e-3
+    )  # but where the edge of a chart falls upon the middle of a texel
+    assert error.mean() < 5e-3
+    assert torch.equal(plain.flow, turned.flow)
+
+
+def test_the_reference_looks_at_the_picture_itself_once_it_is_large_enough(
+    sources: tuple[Tensor, Tensor, Tensor], body: Body, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One rasterization of the sources then serves pictures and texture."""
+    sizes: list[int] = []
+
+    def counted(vertices: Tensor, faces: Tensor, size: int) -> Fragments:
+        sizes.append(size)
+        return rasterize(vertices, faces, size)
+
+    monkeypatch.setattr("lwgan.composition.rasterize", counted)
+    monkeypatch.setattr("lwgan.correspondence.rasterize", counted)
+    vertices = sources[2][:, :1]
+    expected: tuple[tuple[Convention, int, list[int]], ...] = (
+        ("reference", 384, [384]),
+        ("reference", 256, [256, 384]),
+        ("corrected", 384, [384, 1024]),
+    )
+    for convention, size, wanted in expected:
+        pictures, masks = (interpolate(value[0, :1], size)[None] for value in sources[:2])
+        compose_sources(pictures, masks, vertices, surface_tables(body, convention))
+        assert sizes == wanted
+        sizes.clear()
+
+
 # People who share ---------------------------------------------------------------------------------
 
 
@@ -245,6 +360,39 @@ def test_clothes_are_taken_from_whom_they_are_asked_of(body: Body, tables: Surfa
     flow = targets.flow[0, 0]
     assert torch.equal(leads_somewhere(flow[0]), covered & from_upper)
     assert torch.equal(leads_somewhere(flow[1]), covered & ~from_upper)
+
+
+def test_the_first_source_says_which_texels_are_a_persons(
+    body: Body, tables: SurfaceTables
+) -> None:
+    """Even where the last one shows nothing of them."""
+    red, blue = in_colours(body, tables, RED, RED), in_colours(body, tables, BLUE)
+    lower = body.template[body.faces].mean(1)[:, 1] < body.template[:, 1].mean()
+    first = red.texture_points[:, :1]
+    outside = replace(red, texture_points=torch.cat([first, first + 5], dim=1))
+    wanted, found = (
+        merge_people([blue, person], [~lower, lower], tables, restrict_flow=False).texture
+        for person in (red, outside)
+    )
+    assert torch.equal(found, wanted)
+    assert (found[:, 0] > 0.5).any()
+    swapped = replace(red, texture_points=outside.texture_points.flip(1))
+    other = merge_people([blue, swapped], [~lower, lower], tables, restrict_flow=False).texture
+    assert not (other[:, 0] > 0.5).any()
+
+
+def test_a_merged_texture_has_its_rim_anew(body: Body, tables: SurfaceTables) -> None:
+    red, blue = in_colours(body, tables, RED), in_colours(body, tables, BLUE)
+    nobody = torch.zeros(tables.num_faces, dtype=torch.bool)
+    texture = merge_people([blue, red], [nobody, ~nobody], tables, restrict_flow=False).texture
+    charts = tables.texture_fragments(SIZE)
+    beside = texture[:, :, ~charts.covered]
+    if tables.convention == "reference":
+        assert not beside.any()
+    else:
+        assert torch.equal(texture, grow_charts(texture, charts))
+        assert not (beside[:, 2] > 0.5).any()  # nothing of blue, who gives no face
+        assert (beside[:, 0] > 0.5).any()
 
 
 def test_people_who_do_not_fit_together_are_refused(body: Body, tables: SurfaceTables) -> None:
@@ -402,8 +550,6 @@ def test_composition_of_the_reference(
 
 @pytest.mark.parity
 def test_silhouettes_of_the_reference(fixtures_folder: Path) -> None:
-    from lwgan.silhouettes import dilate, erode
-
     arrays = arrays_of(fixtures_folder / "pipeline" / "flow.npz")
     person = 1 - arrays["src_masks_bg1"]
     confident = erode(person, REFERENCE.confidence_kernel)

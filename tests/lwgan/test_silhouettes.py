@@ -1,5 +1,6 @@
 """Silhouettes: scipy and brute force as oracles, and every number that the reference's filters gave."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,70 @@ def test_edges_lie_on_the_outline(blobs: Tensor) -> None:
     assert edges.any()
     assert not (edges & ~outline).any()
     assert not canny_edges(torch.zeros(1, 20, 20)).any()
+
+
+def canny_by_the_book(mask: np.ndarray) -> np.ndarray:
+    """The filter in float64, pixel by pixel: (H, W) in [0, 1] -> bool."""
+    height, width = mask.shape
+
+    def at(plane: np.ndarray, row: int, column: int) -> float:
+        return float(plane[row, column]) if 0 <= row < height and 0 <= column < width else 0.0
+
+    def filtered(plane: np.ndarray, taps: list[list[float]]) -> np.ndarray:
+        sums = np.zeros_like(plane)
+        for row, column in np.ndindex(plane.shape):
+            for down, right in itertools.product((0, 1, 2), repeat=2):
+                sums[row, column] += taps[down][right] * at(
+                    plane, row + down - 1, column + right - 1
+                )
+        return sums
+
+    corner, edge, centre = 0.07511361, 0.12384140, 0.20417996
+    bell = [[corner, edge, corner], [edge, centre, edge], [corner, edge, corner]]
+    blurred = filtered(mask, bell)
+    x = filtered(blurred, [[-0.5, 0, 0.5], [-1, 0, 1], [-0.5, 0, 0.5]])
+    y = filtered(blurred, [[-0.5, -1, -0.5], [0, 0, 0], [0.5, 1, 0.5]])
+    magnitude = np.sqrt(x**2 + y**2)
+    thin = magnitude.copy()
+    around = [(0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1), (1, 0), (1, 1)]
+    for row, column in np.ndindex(mask.shape):
+        if not magnitude[row, column]:
+            continue
+        # Steps of 22.5 degrees of the slope, counted as if they were 45.
+        slope = np.degrees(np.arctan(y[row, column] / x[row, column]))
+        line = round(slope / 22.5) % 4
+        for down, right in (around[line], around[line + 4]):
+            if magnitude[row, column] <= at(magnitude, row + down, column + right):
+                thin[row, column] = 0
+    strength = 0.5 * (thin > 0.1) + 0.5 * (thin > 0.9)
+    crowd = filtered(strength, [[1.25] * 3] * 3)
+    return (strength == 1) | ((strength == 0.5) & (crowd > 1))
+
+
+def test_edges_are_those_of_the_book() -> None:
+    """On soft blobs, where no slope equals its neighbour's but by chance of rounding."""
+    noise = np.random.default_rng(2).standard_normal((48, 64))
+    soft = 1 / (1 + np.exp(-40 * ndimage.gaussian_filter(noise, 3)))
+    found = canny_edges(torch.from_numpy(soft)).numpy()
+    expected = canny_by_the_book(soft)
+    assert 200 < expected.sum() < 1500
+    assert (found != expected).sum() <= 2
+
+
+def test_orientations_are_doubled_and_weak_edges_need_company() -> None:
+    flat = torch.zeros(6)
+    x = torch.tensor([1.0, 1.0, 1.0, 1.0, 0.0, 0.0])
+    y = torch.tensor([0.0, 2**0.5 - 1, 1.0, -1.0, 2.0, 0.0])  # 0, 22.5, 45, -45, 90 degrees, none
+    degrees = silhouettes.Gradient(flat, x, y).orientation
+    assert degrees[:5].tolist() == [180, 225, 270, 90, 360]
+    assert degrees[5].isnan()
+    strengths = [[0.91, 0.0, 0.0, 0.0], [0.2, 0.0, 0.0, 0.89], [0.0, 0.0, 0.0, 0.0]]
+    magnitude = torch.tensor(strengths)[None, None]
+    assert silhouettes._hysteresis(magnitude)[0, 0].nonzero().tolist() == [[0, 0], [1, 0]]
+    magnitude[..., 2, 3] = 0.11  # two weak ones hold each other
+    assert silhouettes._hysteresis(magnitude).sum() == 4
+    magnitude[..., 2, 3] = 0.09
+    assert silhouettes._hysteresis(magnitude).sum() == 2
 
 
 def test_inner_edges_are_the_outermost_pixels_of_the_mask() -> None:

@@ -127,6 +127,17 @@ def test_every_face_is_drawn_once_and_the_right_way_in_the_texture(
     )  # the same vertices
 
 
+def test_charts_can_be_trained_through_wherever_they_were_drawn_first(two_faces: Surface) -> None:
+    tables = build_tables("square", FACES, two_faces, "corrected")
+    with torch.inference_mode():
+        charts = tables.texture_fragments(32)
+    assert not charts.face.is_inference()
+    assert not charts.barycentric.is_inference()
+    points = torch.rand(2, 3, 2, requires_grad=True)
+    flow_to(tables.texture_fragments(32), points).sum().backward()
+    assert points.grad is not None
+
+
 def test_mirrored_charts_are_drawn_like_the_others(body: Body) -> None:
     assert body.surface is not None
     assert body.surface.uv is not None
