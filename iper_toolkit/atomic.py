@@ -55,10 +55,27 @@ def part_folder(folder: Path) -> Iterator[Path]:
             shutil.rmtree(part, ignore_errors=True)
 
 
-def move_into_place(part: Path, path: Path) -> None:
-    """Move one finished file out of a `part_folder`."""
+def move_into_place(part: Path, path: Path, *, replace: bool = True) -> None:
+    """Move one finished file out of a `part_folder`.
+
+    Args:
+        replace: off: raise FileExistsError if `path` is there by now, whoever made it in the meantime.
+    """
     with _named_errors(path):
         _flush(part)
+        if not replace:
+            try:
+                os.link(part, path)  # unlike a rename, this never replaces
+            except FileExistsError:
+                raise
+            except OSError as error:  # a file system without links
+                if path.exists():
+                    raise FileExistsError(
+                        errno.EEXIST, os.strerror(errno.EEXIST), str(path)
+                    ) from error
+            else:
+                part.unlink()
+                return
         os.replace(part, path)
 
 

@@ -116,14 +116,14 @@ def main() -> None:
     type=float,
     multiple=True,
     metavar="DEGREES",
-    help="See it all from the side; may be repeated, each view is a file of its own.",
+    help="See it all from the side. Of several, each is a file of its own, x_view45.mp4.",
 )
 @click.option(
     "--bullet-time",
     "stops",
     multiple=True,
     metavar="FRAME:DURATION",
-    help="Before that frame, stop the time for so many frames while the view goes once around.",
+    help="Before that frame of the motion, from 0, stop the time for so many frames while the view goes once around.",
 )
 @drawing_options
 def imitate(
@@ -145,7 +145,7 @@ def imitate(
         --weights FILE.safetensors --size 256 --out out.mp4 --compare compare.mp4
     lwgan imitate --root data/ --source 001/1/1@0,30 --motion 002/1/2 --view 45 --view -45 \\
         --weights FILE.safetensors --out out.mp4
-    lwgan imitate --root data/ --source 001/1/1 --motion 001/1/2 --bullet-time 20:60 \\
+    lwgan imitate --root data/ --source 001/1/1 --motion 001/1/2 --bullet-time 8:24 \\
         --weights random --size 256 --out noise.mp4 --inputs-out inputs.mp4
     """
     with _plain_errors():
@@ -154,7 +154,7 @@ def imitate(
 
         chosen = DrawingOptions(**drawing)
         moments = [_parse_stop(stop) for stop in stops]
-        chosen.check_before_reading()
+        chosen.check_before_reading([tasks.view_name(degrees) for degrees in views])
         person, driver = chosen.read_person(sources), chosen.open(motion)
         followed = motion_of(driver, max_frames)
         plans = tasks.imitate(
@@ -402,9 +402,13 @@ def info(file: Path, as_json: bool) -> None:
     with _plain_errors():
         if not file.exists():
             raise FileNotFoundError(f"There is no {file}.")
-        is_drawn = file.suffix.lower() in (".mp4", ".mkv", ".png") or (
-            file.is_dir() and any(file.glob("*.png"))
-        )
+        drawn, weights = (".mp4", ".mkv", ".png", ".json"), (".safetensors", ".pth", ".pt")
+        if not file.is_dir() and file.suffix.lower() not in (*drawn, *weights):
+            raise ValueError(
+                f"{file} is neither weights (.safetensors, or the folder of a run) nor something that lwgan drew "
+                f"({', '.join(drawn[:3])}, a folder of pictures, or their .json)."
+            )
+        is_drawn = file.suffix.lower() in drawn or (file.is_dir() and any(file.glob("*.png")))
         if is_drawn:
             from lwgan.provenance import read_provenance
 
@@ -433,30 +437,24 @@ def _draw(
     import torch
 
     from lwgan.memory import check_memory
-    from lwgan.outputs import Files, check_output, write_files
+    from lwgan.outputs import check_output, write_files
     from lwgan.provenance import provenance_of
     from lwgan.synthesis import draw_frames, set_scene
 
-    body, checkpoint = chosen.load_body(), chosen.load_weights()
+    body, checkpoint = chosen.load_body(), chosen.checkpoint
     device, dtype = chosen.torch_device(), getattr(torch, chosen.dtype)
     background = chosen.read_background(source)
-    given = Files(chosen.out, chosen.inputs_out, chosen.compare)
-    files = [given] if len(plans) == 1 else [given.of(plan.name) for plan in plans]
-    paths = [
-        (path, len(plan)) for one, plan in zip(files, plans, strict=True) for path in one.paths()
-    ]
-    if len({path.resolve() for path, _ in paths}) < len(paths):
-        raise ValueError("Two outputs have the same name; give each its own.")
-    for path, num_frames in paths:
-        check_output(path, num_frames, overwrite=chosen.overwrite)
+    files = chosen.files([plan.name for plan in plans])
+    for own, plan in zip(files, plans, strict=True):
+        for path in own.paths():
+            check_output(path, len(plan), overwrite=chosen.overwrite)
     num_sources = sum(dressed.person.num_sources for dressed in plans[0].people)
-    chosen.tell(
-        check_memory(checkpoint.config, chosen.size, num_sources, chosen.batch, dtype, device)
-    )
+    batch = min(chosen.batch, max(len(plan) for plan in plans))
+    chosen.tell(check_memory(checkpoint.config, chosen.size, num_sources, batch, dtype, device))
     settings = {
         **{name: getattr(chosen, name) for name in ("size", "batch", "dtype", "temporal")},
         "device": device,
-        "background": Path(chosen.background).name,
+        "background": chosen.describe_background(plans[0].primary),
         **(
             {}
             if chosen.hands is None
@@ -487,10 +485,13 @@ def _draw(
                 own,
                 watched,
                 plan.fps,
-                provenance_of(plan, checkpoint, motion=motion_origin, settings=settings),
+                provenance_of(
+                    plan, checkpoint, motion=motion_origin, settings={**settings, "fps": plan.fps}
+                ),
                 sources=plan.primary.pictures,
                 motion=driver.pictures(plan.motion_frames, chosen.size) if driver else None,
                 sidecar=not chosen.no_sidecar,
+                overwrite=chosen.overwrite,
             )
     _report(chosen, checkpoint, written)
 

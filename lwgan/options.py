@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from iper_toolkit.body import Body
     from lwgan.checkpoints import Checkpoint
+    from lwgan.outputs import Files
     from lwgan.people import NamedFrames
     from lwgan.person import Person
 
@@ -259,9 +261,20 @@ class DrawingOptions:
     overwrite: bool
     as_json: bool
 
-    def check_before_reading(self) -> None:
-        """What can be refused before anything is read or prepared."""
+    def check_before_reading(self, names: Sequence[str] = ()) -> None:
+        """Refuse what can be refused before anything is read or prepared, which may take long.
+
+        Args:
+            names: of the plans, where there are several.
+        """
+        import torch
+
+        from lwgan.checkpoints import check_surface
+        from lwgan.memory import check_memory
+        from lwgan.outputs import check_outputs
         from lwgan.people import check_size
+        from lwgan.surface_tables import surface_tables
+        from lwgan.synthesis import check_drawing
 
         check_size(self.size)
         least, most = FPS_RANGE
@@ -284,6 +297,28 @@ class DrawingOptions:
             raise FileNotFoundError(
                 f"There is no background {self.background}: name a picture, or auto, plate or network."
             )
+        outputs = [path for files in self.files(names) for path in files.paths()]
+        check_outputs(outputs, overwrite=self.overwrite)
+        if self.background not in BACKGROUNDS:
+            from iper_toolkit.images import read_image
+
+            read_image(Path(self.background))
+        config, surface = self.checkpoint.config, self.checkpoint.surface
+        check_drawing(config, self.batch, self.compile, self.temporal)
+        if self.background == "network" and not config.background_network:
+            raise ValueError(
+                f"The weights {self.checkpoint.name} have no background network; pass --background plate, or a picture."
+            )
+        check_surface(self.checkpoint, surface_tables(self.load_body(), surface.convention))
+        # One source and one frame at least: more is known when the people are.
+        check_memory(config, self.size, 1, 1, getattr(torch, self.dtype), self.torch_device())
+
+    def files(self, names: Sequence[str] = ()) -> list[Files]:
+        """The files of each plan; several plans are told apart by their names."""
+        from lwgan.outputs import Files
+
+        given = Files(self.out, self.inputs_out, self.compare)
+        return [given] if len(names) < 2 else [given.of(name) for name in names]
 
     @property
     def seed(self) -> int | None:
@@ -332,7 +367,9 @@ class DrawingOptions:
             tell=self.tell,
         )
 
-    def load_weights(self) -> Checkpoint:
+    @cached_property
+    def checkpoint(self) -> Checkpoint:
+        """Read once; random weights are said to be random."""
         from lwgan.checkpoints import load_checkpoint, random_checkpoint
         from lwgan.surface_tables import surface_tables
         from lwgan.synthesis import UNTRAINED_CONVENTION
@@ -358,6 +395,17 @@ class DrawingOptions:
         from lwgan.people import read_scene
 
         return read_scene(Path(self.background), self.open(source), self.size)
+
+    def describe_background(self, person: Person) -> str | dict[str, str]:
+        """For provenance: what was really behind the people."""
+        if self.background in BACKGROUNDS:
+            from lwgan.synthesis import background_kind
+
+            return background_kind(person, self.background)  # type: ignore[arg-type]
+        from iper_toolkit.manifest import file_sha256
+
+        picture = Path(self.background)
+        return {"file": picture.name, "sha256": file_sha256(picture)}
 
     def tell(self, text: str) -> None:
         if not self.as_json:

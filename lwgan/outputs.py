@@ -6,14 +6,17 @@ network draws the next batch, the last one is encoded.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import math
+import os
 import re
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Queue
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -21,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from iper_toolkit.atomic import move_into_place, part_folder, remove_dead_parts, write_atomically
+from iper_toolkit.atomic import PART_PREFIX, move_into_place, part_folder, remove_dead_parts
 from iper_toolkit.images import encode_image, resize
 from iper_toolkit.video import write_video
 from lwgan.provenance import (
@@ -30,7 +33,7 @@ from lwgan.provenance import (
     Provenance,
     png_with_texts,
     sidecar_of,
-    write_sidecar,
+    write_record,
 )
 
 if TYPE_CHECKING:
@@ -46,6 +49,7 @@ VIDEO_SUFFIXES = (".mp4", ".mkv")
 _FRAME_NAME = re.compile(r"\d{5,}\.png")
 _WAITING_ROWS = 8  # frames that may wait for their encoder: enough to even out, small in memory
 _SEPARATOR_PIXELS = 10
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @dataclass(frozen=True)
@@ -99,18 +103,39 @@ def output_kind(out: Path) -> Literal["video", "picture", "folder"]:
     return "folder"
 
 
-def check_output(out: Path, num_frames: int, *, overwrite: bool) -> None:
+def check_outputs(outs: Sequence[Path], *, overwrite: bool) -> None:
+    """`check_output` of all outputs of a command, which must not be in each other's way either.
+
+    Raises:
+        ValueError: two have the same name, or one lies in the other, which is a folder of frames.
+    """
+    for out in outs:
+        check_output(out, None, overwrite=overwrite)
+    for first, second in itertools.permutations(outs, 2):
+        folder, other = first.resolve(), second.resolve()
+        if folder == other:
+            raise ValueError(f"Two outputs are called {first}; give each a name of its own.")
+        if output_kind(first) == "folder" and folder in other.parents:
+            raise ValueError(
+                f"{second} lies in {first}, a folder of frames, which holds nothing else. Name it elsewhere."
+            )
+
+
+def check_output(out: Path, num_frames: int | None, *, overwrite: bool) -> None:
     """Refuse before drawing what could not be written afterwards.
+
+    Args:
+        num_frames: None while it is not known.
 
     Raises:
         FileExistsError: something is there, and `overwrite` is off, or it is not ours to replace.
-        ValueError: the name fits no output of so many frames.
+        ValueError: the name fits no output of so many frames. OSError: nothing can be written there.
     """
     kind = output_kind(out)
     for folder in {out, out.parent}:
         if folder.is_dir():
             remove_dead_parts(folder)  # of a run that was killed
-    if kind == "picture" and num_frames != 1:
+    if kind == "picture" and num_frames not in (None, 1):
         raise ValueError(
             f"{out} holds one picture, but {num_frames} are drawn. Name a video such as "
             f"{out.with_suffix('.mp4').name}, or a folder such as {out.stem}/"
@@ -121,9 +146,11 @@ def check_output(out: Path, num_frames: int, *, overwrite: bool) -> None:
         if (out.exists() or sidecar_of(out).exists()) and not overwrite:
             there = out if out.exists() else sidecar_of(out)
             raise FileExistsError(f"{there} exists. Name another, or pass --overwrite.")
+        _check_writable(out.parent, out)
         return
     if out.exists() and not out.is_dir():
         raise FileExistsError(f"{out} is a file; name a folder, or a file with a suffix.")
+    _check_writable(out, out)
     if not out.is_dir():
         return
     content = [path.name for path in out.iterdir()]
@@ -146,13 +173,14 @@ def write_files(
     sources: Pictures,
     motion: Iterable[Pictures] | None = None,
     sidecar: bool = True,
+    overwrite: bool = False,
 ) -> list[Written]:
-    """Write what is drawn to all files of a plan, in one pass.
+    """Write what is drawn to all files of a plan, in one pass: all of them or none.
 
     Args:
-        files: `check_output` has been asked of each.
+        files: `check_outputs` has been asked of them.
         drawn: from `synthesize`.
-        fps, provenance, sidecar: see `write_output`.
+        fps, provenance, sidecar, overwrite: see `write_output`.
         sources: (S, size, size, 3) uint8, for the comparison.
         motion: a picture (size, size, 3) for each drawn frame, for the comparison; none where there is no motion.
     """
@@ -181,12 +209,13 @@ def write_files(
     if files.comparison is not None:
         contents.append((files.comparison, "comparison"))
 
-    def writer(path: Path, content: Content) -> Callable[[Iterator[Pictures]], Written]:
-        return lambda frames: write_output(
-            path, frames, fps, provenance.of(content), sidecar=sidecar
-        )
-
-    return fan_out(rows(), [writer(*pair) for pair in contents])
+    with ExitStack() as stack:
+        parts = [
+            stack.enter_context(_Part.of(path, fps, provenance.of(content), sidecar))
+            for path, content in contents
+        ]
+        fan_out(rows(), [part.fill for part in parts])
+        return _place(parts, overwrite=overwrite)
 
 
 def write_output(
@@ -196,6 +225,7 @@ def write_output(
     provenance: Provenance,
     *,
     sidecar: bool = True,
+    overwrite: bool = False,
 ) -> Written:
     """Write all frames; `check_output` has been asked.
 
@@ -204,18 +234,15 @@ def write_output(
         frames: (H, W, 3) uint8 RGB of one size, even sides for a video.
         fps: of a video.
         provenance: stored in the file, and beside it unless `sidecar` is off.
+        overwrite: replace what is there.
+
+    Raises:
+        FileExistsError: something is there, and `overwrite` is off: another process was faster.
     """
-    kind = output_kind(out)
-    if kind == "video":
-        num_frames = _write_video(out, frames, fps, provenance)
-    elif kind == "picture":
-        num_frames = _write_picture(out, frames, provenance)
-    else:
-        num_frames = _write_folder(out, frames, provenance)
-    if sidecar:
-        return Written(out, num_frames, write_sidecar(out, provenance))
-    sidecar_of(out).unlink(missing_ok=True)  # one of an earlier output would speak of this one
-    return Written(out, num_frames, None)
+    with _Part.of(out, fps, provenance, sidecar) as part:
+        part.fill(frames)
+        (written,) = _place([part], overwrite=overwrite)
+    return written
 
 
 def fan_out(
@@ -254,7 +281,7 @@ def fan_out(
                 for queue, item in zip(queues, row, strict=True):
                     queue.put(item)
             else:
-                last = _END
+                last = _END if not failed.is_set() else _CUT
         finally:
             for queue in queues:
                 queue.put(last)
@@ -292,46 +319,106 @@ def mosaic(pictures: Sequence[Pictures], size: int) -> Pictures:
 # ------------------------------------------------------------------------------------------- writing
 
 
-def _write_video(out: Path, frames: Iterable[Pictures], fps: float, provenance: Provenance) -> int:
-    counted = 0
+@dataclass
+class _Part:
+    """One output while it is written, in a private folder beside its place."""
 
-    def write(part: Path) -> None:
-        nonlocal counted
-        counted = write_video(part, frames, fps, metadata=provenance.tags())
+    out: Path
+    folder: Path
+    fps: float
+    provenance: Provenance
+    sidecar: bool
+    names: list[str] = field(default_factory=list)
+    """Of what was written: one file, or the frames."""
+    num_frames: int = 0
 
-    write_atomically(out, write)
-    return counted
+    @classmethod
+    @contextmanager
+    def of(cls, out: Path, fps: float, provenance: Provenance, sidecar: bool) -> Iterator[_Part]:
+        """Whatever is still in the private folder at the end is gone, and folders that were made for it, too."""
+        inside = out if output_kind(out) == "folder" else out.parent
+        made = [folder for folder in (inside, *inside.parents) if not folder.exists()]
+        try:
+            with ExitStack() as stack:
+                with _errors_of(out):
+                    folder = stack.enter_context(part_folder(inside))
+                yield cls(out, folder, fps, provenance, sidecar)
+        except BaseException:
+            for new in made:
+                with suppress(OSError):  # not empty, or gone: then there is nothing to tidy up
+                    new.rmdir()
+            raise
+
+    def fill(self, frames: Iterable[Pictures]) -> None:
+        """Write all frames, and the record of them."""
+        tags, kind = self.provenance.tags(), output_kind(self.out)
+        with _errors_of(self.out):
+            if kind == "video":
+                self.names = [self.out.name]
+                part = self.folder / self.out.name
+                self.num_frames = write_video(part, frames, self.fps, metadata=tags)
+            else:
+                for picture in frames:
+                    number = len(self.names)
+                    self.names.append(self.out.name if kind == "picture" else f"{number:05d}.png")
+                    data = png_with_texts(encode_image(picture, ".png"), tags)
+                    (self.folder / self.names[-1]).write_bytes(data)
+                self.num_frames = len(self.names)
+            if self.sidecar:
+                write_record(self.folder / sidecar_of(self.out).name, self.provenance)
+
+    def place(self, *, overwrite: bool) -> Written:
+        """Move what was written into its place; what was there goes first."""
+        sidecar, is_folder = sidecar_of(self.out), output_kind(self.out) == "folder"
+        with _errors_of(self.out):
+            if overwrite:
+                sidecar.unlink(missing_ok=True)  # that of an earlier output would speak of this one
+                for old in self.out.glob("*.png") if is_folder else ():
+                    if _FRAME_NAME.fullmatch(old.name):
+                        old.unlink()
+            inside = self.out if is_folder else self.out.parent
+            for name in self.names:
+                move_into_place(self.folder / name, inside / name, replace=overwrite)
+            if self.sidecar:
+                move_into_place(self.folder / sidecar.name, sidecar, replace=overwrite)
+        return Written(self.out, self.num_frames, sidecar if self.sidecar else None)
 
 
-def _write_picture(out: Path, frames: Iterable[Pictures], provenance: Provenance) -> int:
-    (picture,) = frames
-    data = png_with_texts(encode_image(picture, ".png"), provenance.tags())
-    write_atomically(out, lambda part: part.write_bytes(data))
-    return 1
+def _place(parts: Sequence[_Part], *, overwrite: bool) -> list[Written]:
+    """All into their places together, unless something appeared there while they were drawn."""
+    for part in parts:
+        is_there = output_kind(part.out) != "folder" and part.out.exists()
+        if not overwrite and (is_there or sidecar_of(part.out).exists()):
+            raise FileExistsError(
+                f"{part.out} appeared while it was drawn: another process writes there, too. Nothing was "
+                "replaced; name another output, or pass --overwrite."
+            )
+    return [part.place(overwrite=overwrite) for part in parts]
 
 
-def _write_folder(out: Path, frames: Iterable[Pictures], provenance: Provenance) -> int:
-    tags = provenance.tags()
-    is_new = not out.exists()
+def _check_writable(folder: Path, out: Path) -> None:
+    """Try it: rights are more than bits."""
+    nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not nearest.is_dir():
+        raise NotADirectoryError(
+            f"{out} cannot be written: {nearest} is a file. Name it elsewhere."
+        )
+    with _errors_of(out), tempfile.TemporaryDirectory(prefix=PART_PREFIX, dir=nearest):
+        pass
+
+
+@contextmanager
+def _errors_of(out: Path) -> Iterator[None]:
+    """What the system forbids is said of the output, not of a part of it."""
     try:
-        with part_folder(out) as part:
-            names = []
-            for number, picture in enumerate(frames):
-                names.append(f"{number:05d}.png")
-                data = png_with_texts(encode_image(picture, ".png"), tags)
-                (part / names[-1]).write_bytes(data)
-            sidecar_of(out).unlink(missing_ok=True)
-            for old in out.glob("*.png"):
-                if _FRAME_NAME.fullmatch(old.name):
-                    old.unlink()
-            for name in names:
-                move_into_place(part / name, out / name)
-    except BaseException:
-        if is_new:
-            with suppress(OSError):  # not empty, or never made: then there is nothing to tidy up
-                out.rmdir()
-        raise
-    return len(names)
+        yield
+    except OSError as error:
+        if error.errno not in _FORBIDDEN:
+            raise
+        raise PermissionError(
+            f"{out} cannot be written ({os.strerror(error.errno)}). Name an output elsewhere, or make the "
+            "folder writable."
+        ) from error
 
 
 # ------------------------------------------------------------------------------------------- columns

@@ -15,7 +15,7 @@ body                 id, and digest and convention of the surface whose maps the
 people               of each: name, parts (words of appearance transfer), sources (file or clip, frame, sha256)
 motion               file or clip, frames, sha256; empty without one
 settings             what else decides the pictures: size, camera, background, ...
-created              UTC, ISO 8601
+created              UTC, ISO 8601; SOURCE_DATE_EPOCH if that is set, so that the same command writes the same bytes
 ==================== =====================================================================================
 
 Files are named without their folders, which may say more than a reader should know; the sha256 tells them apart.
@@ -24,6 +24,7 @@ Files are named without their folders, which may say more than a reader should k
 from __future__ import annotations
 
 import json
+import os
 import struct
 import zlib
 from collections.abc import Mapping
@@ -33,7 +34,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from iper_toolkit import __version__
-from iper_toolkit.atomic import write_atomically
 
 if TYPE_CHECKING:
     from lwgan.checkpoints import Checkpoint
@@ -101,7 +101,7 @@ def provenance_of(
         plan, checkpoint: what was drawn, with what.
         motion: `Motion.origin`.
         settings: what decides the pictures besides the plan's own settings.
-        created: default: now.
+        created: default: what the environment's SOURCE_DATE_EPOCH says (reproducible-builds.org), else now.
     """
     return Provenance(
         task=plan.task,
@@ -121,8 +121,20 @@ def provenance_of(
         ),
         motion=motion,
         settings={**plan.settings, **(settings or {})},
-        created=(created or datetime.now(UTC)).isoformat(timespec="seconds"),
+        created=(created or _now()).isoformat(timespec="seconds"),
     )
+
+
+def _now() -> datetime:
+    fixed = os.environ.get("SOURCE_DATE_EPOCH")
+    if not fixed:
+        return datetime.now(UTC)
+    try:
+        return datetime.fromtimestamp(int(fixed), UTC)
+    except (ValueError, OverflowError, OSError):
+        raise ValueError(
+            f"SOURCE_DATE_EPOCH is {fixed!r}; it must be seconds since 1970, a whole number."
+        ) from None
 
 
 def describe_weights(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -144,16 +156,17 @@ def sidecar_of(out: Path) -> Path:
     return out / FOLDER_SIDECAR if _is_folder(out) else out.with_name(f"{out.name}.json")
 
 
-def write_sidecar(out: Path, provenance: Provenance) -> Path:
-    """Write the record of `out` beside it, or into it; returns where."""
-    path = sidecar_of(out)
+def write_record(path: Path, provenance: Provenance) -> None:
+    """Write the record as a file of its own, such as a sidecar."""
     text = json.dumps(provenance.to_json(), ensure_ascii=False, indent=1) + "\n"
-    write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
-    return path
+    path.write_text(text, encoding="utf-8")
 
 
 def read_provenance(path: Path) -> dict[str, Any]:
     """The record that a drawn file carries in itself: a video, a PNG, or a folder of PNGs (of the first).
+
+    Args:
+        path: such a file, or the sidecar (.json) of one.
 
     Raises:
         ValueError: it carries none.
@@ -163,7 +176,12 @@ def read_provenance(path: Path) -> dict[str, Any]:
         if first is None:
             raise ValueError(f"{path} holds no .png picture.")
         path = first
-    tags = png_texts(path.read_bytes()) if path.suffix.lower() == ".png" else _container_tags(path)
+    if path.suffix.lower() == ".json":
+        tags = {_RECORD: path.read_text(encoding="utf-8", errors="replace")}
+    elif path.suffix.lower() == ".png":
+        tags = png_texts(path.read_bytes())
+    else:
+        tags = _container_tags(path)
     try:
         record = dict(json.loads(tags[_RECORD]))
         if record["format"] != FORMAT:

@@ -115,7 +115,7 @@ def synthesize(
         SurfaceMismatch: the weights belong to another body. BodyMismatch: so do the fits. ValueError: see the message.
     """
     _check_size(plan, size)
-    _check_drawing(checkpoint.config, batch, compile, temporal)
+    check_drawing(checkpoint.config, batch, compile, temporal)
     scene = set_scene(
         plan,
         checkpoint,
@@ -168,7 +168,7 @@ def draw_frames(
     Args:
         params: of the scene's body, cameras in NDC of its square pictures. The others as in `synthesize`.
     """
-    _check_drawing(scene.network.config, batch, compile, temporal)
+    check_drawing(scene.network.config, batch, compile, temporal)
     if temporal:
         return _draw_in_turn(scene, params, temporal)
     step = torch.compile(draw_batch) if compile else draw_batch
@@ -267,6 +267,15 @@ def _compose_people(plan: Plan, body: Body, tables: SurfaceTables) -> ComposedSo
     return merge_people(composed, owned, tables, restrict_flow=plan.select == "flow")
 
 
+def background_kind(
+    person: Person, choice: Literal["auto", "plate", "network"]
+) -> Literal["plate", "network"]:
+    """What ``auto`` means for a person."""
+    if choice == "auto":
+        return "network" if person.plate is None else "plate"
+    return choice
+
+
 def _choose_background(
     person: Person, choice: Background, config: GeneratorConfig
 ) -> Pictures | None:
@@ -282,7 +291,7 @@ def _choose_background(
         raise ValueError(
             f"Unknown background {choice!r}. Choose one of: auto, plate, network; or pass a picture."
         )
-    if choice != "network" and person.plate is not None:
+    if background_kind(person, choice) == "plate" and person.plate is not None:
         return person.plate
     if choice == "plate":
         raise ValueError(
@@ -313,7 +322,7 @@ def _check_size(plan: Plan, size: int | None) -> None:
         )
 
 
-def _check_drawing(config: GeneratorConfig, batch: int, compile: bool, temporal: int) -> None:
+def check_drawing(config: GeneratorConfig, batch: int, compile: bool, temporal: int) -> None:
     if batch < 1:
         raise ValueError(f"batch is {batch}; at least one frame is drawn at a time.")
     if temporal < 0:

@@ -134,11 +134,16 @@ def imitate(
                 params=BodyParams.from_array(body.id, frames),
                 fps=motion.fps,
                 motion_frames=tuple(origins),
-                name=f"view {degrees:g}" if views else "",
+                name=view_name(degrees) if views else "",
                 settings={**settings, **({"view_degrees": float(degrees)} if views else {})},
             )
         )
     return plans
+
+
+def view_name(degrees: float) -> str:
+    """What the plan of a view is called, and its file after it."""
+    return f"view {degrees:g}"
 
 
 def transfer(

@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from iper_toolkit import __version__
 from iper_toolkit.clip import Dataset
 from iper_toolkit.images import read_image, write_image
+from iper_toolkit.manifest import file_sha256
 from iper_toolkit.video import probe, read_comment_tag, read_frames, write_video
 from lwgan.cli import main
 from lwgan.generators import PRESETS
@@ -237,7 +238,10 @@ def test_backgrounds(call: Call, prepared_root: Path, tmp_path: Path) -> None:
     shown = {name: read_image(tmp_path / f"{name}.png").astype(int) for name in "pnf"}
     assert np.abs(shown["p"] - plate).mean() < np.abs(shown["n"] - plate).mean()
     assert np.abs(shown["f"] - (10, 200, 30)).mean() < np.abs(shown["p"] - (10, 200, 30)).mean()
-    assert read_provenance(tmp_path / "f.png")["settings"]["background"] == "green.png"
+    record = read_provenance(tmp_path / "f.png")["settings"]
+    digest = file_sha256(tmp_path / "green.png")
+    assert record["background"] == {"file": "green.png", "sha256": digest}
+    assert record["fps"] == 25
 
 
 def test_random_weights_are_loud(
@@ -371,7 +375,18 @@ ERRORS: list[tuple[list[object], str]] = [
     ([*VIEW, "--turn", 4, "--angle", 3], "exclude each other"),
     ([*VIEW, "--out", "x.gif"], ".gif is not written"),
     ([*VIEW, "--turn", 4, "--out", "x.png"], "holds one picture, but 4 are drawn"),
-    ([*VIEW, "--turn", 4, "--inputs-out", "out.mp4"], "same name"),
+    ([*VIEW, "--turn", 4, "--inputs-out", "out.mp4"], "Two outputs are called"),
+    ([*VIEW, "--out", "fo", "--inputs-out", "fo/00000.png"], "lies in fo"),
+    ([*VIEW, "--fps", "nan"], "--fps nan: a video has 1 to 240"),
+    ([*VIEW, "--fps", "1e9"], "1 to 240"),
+    ([*VIEW, "--size", 80000], "fit"),
+    ([*VIEW, "--weights", f"random:{2**63}"], "seed is a whole number from 0"),
+    ([*IMITATE, "--bullet-time", "20:60"], "frame from 0 to 5"),
+    (["transfer", "--person", "001/1/1", "--person", "002/1/1="], "write 002/1/1=upper"),
+    (
+        ["transfer", "--person", "001/1/1", "--person", "002/1/1=upper", "--camera", "copy"],
+        "--camera is about a motion",
+    ),
 ]
 
 
@@ -455,7 +470,12 @@ def test_info_of_weights_and_of_pictures(call: Call, tiny_weights: Path, tmp_pat
     for path in (tmp_path / "frames", tmp_path / "frames" / "00000.png"):
         facts = json.loads(fine(call("info", path, "--json")).stdout)
         assert (facts["task"], facts["synthetic"]) == ("view", True)
+    sidecar = tmp_path / "frames" / "provenance.json"
+    facts = json.loads(fine(call("info", sidecar, "--json")).stdout)
+    assert facts["task"] == "view"
     assert call("info", tmp_path / "nothing.png").exit_code == 1
+    (tmp_path / "notes.txt").touch()
+    assert "neither weights (.safetensors" in call("info", tmp_path / "notes.txt").stderr
 
 
 def test_import_weights(call: Call, tmp_path: Path) -> None:

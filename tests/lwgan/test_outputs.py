@@ -1,9 +1,11 @@
 """Files of drawn pictures: whole or not there, several in one pass."""
 
+import errno
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from iper_toolkit.video import probe, read_frames
 from lwgan.outputs import (
     Files,
     check_output,
+    check_outputs,
     fan_out,
     mosaic,
     output_kind,
@@ -96,7 +99,7 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path, name: str) -> None:
 def test_a_shorter_output_leaves_no_frames_of_the_longer_one(tmp_path: Path) -> None:
     write_output(tmp_path / "frames", pictures(3), 25, RECORD)
     check_output(tmp_path / "frames", 2, overwrite=True)
-    write_output(tmp_path / "frames", pictures(2), 25, RECORD, sidecar=False)
+    write_output(tmp_path / "frames", pictures(2), 25, RECORD, sidecar=False, overwrite=True)
     assert sorted(path.name for path in (tmp_path / "frames").iterdir()) == [
         "00000.png",
         "00001.png",
@@ -132,6 +135,66 @@ def test_what_cannot_be_written_is_refused_before(tmp_path: Path) -> None:
         ("x.png", 1, False),
     ]:
         check_output(tmp_path / name, count, overwrite=overwrite)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["x.mp4", "x.mp4"], "Two outputs are called"),
+        (["x.mp4", "y/../x.mp4"], "Two outputs are called"),
+        (["fo", "fo/00000.png"], "00000.png lies in .*fo, a folder of frames"),
+        (["fo/inputs/x.mp4", "fo"], "lies in"),
+        (["fo/inputs", "fo"], "lies in"),
+    ],
+)
+def test_outputs_in_each_others_way(tmp_path: Path, names: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_outputs([tmp_path / name for name in names], overwrite=True)
+    check_outputs([tmp_path / name for name in ("fo", "fo2", "fo.mp4", "x/y.mp4")], overwrite=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_places_that_nobody_may_write_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError, match=r"file is a file. Name it elsewhere"):
+        check_output(tmp_path / "file" / "x.mp4", None, overwrite=False)
+
+    def forbid(*args: object, **options: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("tempfile.mkdtemp", forbid)
+    for name in ("x.mp4", "new/folder"):
+        with pytest.raises(PermissionError, match=f"{name} cannot be written.*an output elsewhere"):
+            check_output(tmp_path / name, None, overwrite=False)
+
+
+@pytest.mark.parametrize("name", ["x.mp4", "x.png", "frames"])
+def test_what_another_process_wrote_meanwhile_stays(tmp_path: Path, name: str) -> None:
+    out = tmp_path / name
+    count = 1 if name == "x.png" else 2
+
+    slow = tmp_path / "slow"
+    with pytest.raises(FileExistsError, match="appeared while it was drawn"):
+        write_files(Files(slow, out), raced(out, count), 25, RECORD, sources=np.stack(pictures(1)))
+    found = (
+        next(iter(read_frames(out)))
+        if name == "x.mp4"
+        else read_image(out / "00000.png" if name == "frames" else out)
+    )
+    np.testing.assert_allclose(found, 255 - 40, atol=2)
+    assert not slow.exists()
+
+
+def raced(out: Path, count: int) -> Iterator[Drawn]:
+    """Drawn frames, while somebody else writes the inverse of them to `out`."""
+    yield from drawn(count)
+    code = (
+        "import numpy as np; from pathlib import Path; from lwgan.outputs import write_output; "
+        "from lwgan.provenance import Provenance\n"
+        f"write_output(Path({str(out)!r}), [np.full((32, 32, 3), 215, np.uint8)] * {count}, 25, "
+        "Provenance('view', {'random': True}, {}, (), (), {}, ''))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize("name", ["x.mp4", "frames"])
@@ -171,6 +234,20 @@ def test_all_files_of_a_plan(tmp_path: Path) -> None:
     assert (info.width, info.height) == (SIZE // 2 + 10 + SIZE + 10 + SIZE, SIZE)
     contents = [read_provenance(path)["content"] for path in files.paths()]
     assert contents == ["result", "texture-warped inputs", "comparison"]
+
+
+def test_all_files_of_a_plan_or_none(tmp_path: Path) -> None:
+    """The second output fails at its very last frame, when the first one is complete."""
+    files = Files(tmp_path / "ok.mp4", tmp_path / "new" / "inputs.mp4")
+
+    def odd() -> Iterator[Drawn]:
+        yield from drawn(2)
+        (last,) = drawn(1)
+        yield replace(last, texture=last.texture[..., :2])
+
+    with pytest.raises(ValueError, match="shape"):
+        write_files(files, odd(), 25, RECORD, sources=np.stack(pictures(1)))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_comparison_needs_a_motion_picture_for_every_frame(tmp_path: Path) -> None:

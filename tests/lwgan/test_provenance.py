@@ -21,12 +21,13 @@ from lwgan.person import Dressed, Person
 from lwgan.provenance import (
     FORMAT,
     Provenance,
+    _now,
     png_texts,
     png_with_texts,
     provenance_of,
     read_provenance,
     sidecar_of,
-    write_sidecar,
+    write_record,
 )
 from lwgan.tasks import Plan
 
@@ -141,10 +142,22 @@ def test_files_that_carry_no_record(tmp_path: Path) -> None:
             read_provenance(tmp_path / name)
 
 
+def test_a_date_that_the_environment_fixes(
+    record: Provenance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
+    assert _now().isoformat(timespec="seconds") == "1970-01-02T00:00:00+00:00"
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "today")
+    with pytest.raises(ValueError, match="SOURCE_DATE_EPOCH is 'today'"):
+        _now()
+
+
 def test_sidecars_are_not_taken_for_keypoints(record: Provenance, tmp_path: Path) -> None:
     """``x.json`` beside ``x.mp4`` would be."""
     assert sidecar_of(tmp_path / "x.mp4") == tmp_path / "x.mp4.json"
     assert sidecar_of(tmp_path / "x.png") == tmp_path / "x.png.json"
     assert sidecar_of(tmp_path / "x") == tmp_path / "x" / "provenance.json"
-    path = write_sidecar(tmp_path / "x.mp4", record)
+    path = sidecar_of(tmp_path / "x.mp4")
+    write_record(path, record)
+    assert read_provenance(path) == json.loads(path.read_text())
     assert json.loads(path.read_text()) == json.loads(json.dumps(record.to_json()))
