@@ -214,6 +214,23 @@ def test_near_colours_weigh_more_only_where_they_should() -> None:
     assert shades["falling"] == pytest.approx(9 / 10)
 
 
+def test_equally_near_edges_are_taken_in_reading_order_unless_a_checkpoint_saw_otherwise() -> None:
+    """Twelve edge pixels five away from the middle one, each brighter than those before."""
+    steps = torch.arange(11) - 5
+    edges = (steps[:, None].square() + steps.square() == 25)[None, None]
+    picture = torch.where(edges, edges.flatten().cumsum(0).reshape(edges.shape), 0).float()
+    band = torch.zeros_like(edges)
+    band[..., 5, 5] = True
+    falling, growing = (
+        extend_edges(picture, edges, band, edges, weighting)[0, 0, 5, 5].item()
+        for weighting in ("falling", "growing")
+    )
+    assert falling == pytest.approx((1 + 2 + 3) / 3)
+    squared = torch.full((1, 12), 25.0)
+    taken = squared.topk(3, largest=False).indices[0] + 1.0
+    assert growing == pytest.approx(taken.mean().item())
+
+
 def test_a_mask_that_shows_nobody_is_refused() -> None:
     empty = torch.zeros(1, 1, 8, 8, dtype=torch.bool)
     with pytest.raises(ValueError, match=r"Picture 0 has no edge .* shows nobody"):
