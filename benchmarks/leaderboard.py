@@ -420,6 +420,8 @@ def _remarks(board: Board) -> list[str]:
         remarks.append("A failed case counts with the worst score on every frame.")
     if any(cell.num_undefined for entry in board.entries for cell in entry.cells):
         remarks.append("Frames without a finite score are left out of the mean.")
+    if caveat := KINDS[board.facts["kind"]].caveat:
+        remarks.append(caveat)
     if board.facts["synthetic"]:
         remarks.append("The people are synthetic: scores say nothing about photographs.")
     return remarks

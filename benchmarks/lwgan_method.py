@@ -32,6 +32,8 @@ _FPS = 25.0  # a plan has one; no picture depends on it
 class LwganMethod:
     """The liquid-warping generator with the weights of one file.
 
+    Random weights are called so, in name and version, because tables show no more of a method than these.
+
     Args:
         weights: a file, a training run's folder, or ``random[:SEED]``.
 
@@ -45,6 +47,9 @@ class LwganMethod:
     def __init__(self, weights: str) -> None:
         self._checkpoint = _load(weights)
         self.weights = self._checkpoint.sha256
+        self.random_weights = self._checkpoint.random
+        if self.random_weights:
+            self.name, self.version = f"{self.name}-{RANDOM}", f"{self.version}-{RANDOM}"
 
     def setup(self, setup: methods.Setup) -> None:
         """Raises `SurfaceMismatch` if the weights were made for another body."""

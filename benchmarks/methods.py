@@ -150,6 +150,8 @@ class Method(Protocol):
         name: stands in the table and names folders; letters, digits and ``-_.+``.
         version: changes when results change.
         weights: sha256 of its weights, empty without any.
+
+    A method may have `random_weights`, true where they have learned nothing; the report then says so on top.
     """
 
     name: str

@@ -81,6 +81,7 @@ def describe_method(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {
         "version": records[0]["method_version"] if records else "",
         "weights": records[0]["weights"] if records else "",
+        "random_weights": any(one.get("random_weights", False) for one in records),
         "num_cases": len(records),
         "num_failed": sum(one["status"] == "failed" for one in records),
         "num_drawn": drawn,

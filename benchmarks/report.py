@@ -36,11 +36,16 @@ from iper_toolkit.protocols import shipped_protocols
 _TASK_RULES = {
     "own": (
         "Two clips of one person in two outfits: the head is taken from the first, all else from the second, whose "
-        "motion, camera, scene and frames are the truth. The first clip's shape is drawn."
+        "motion, camera, scene and frames are the truth. The first clip's shape is drawn. So all but the head is "
+        "re-made from the truth's own clip, and the head is the same person's: these scores say how well a clip is "
+        "re-made, and next to nothing of whether appearance was transferred. A method that ignores the person "
+        "scores as well (--method warp-clothes does so, to be compared with warp). Transfer is measured by "
+        "the kind other, where there are true pictures of it."
     ),
     "other": (
         "The person in their own motion, camera and scene; head and hands are theirs, torso, arms, legs and feet "
-        "another person's. The truth was drawn so. Bare skin of the limbs stays the other person's in what a "
+        "another person's. The truth was drawn so. These scores measure transfer: whoever ignores one of the two "
+        "draws another's clothes or another's head. Bare skin of the limbs stays the other person's in what a "
         "method can see."
     ),
     "turn": (
@@ -167,7 +172,7 @@ def _lede(boards: Sequence[tuple[leaderboard.Board, pd.DataFrame]]) -> str:
     most = max(board.num_subjects for board, _ in boards)
     methods = sentence_count(max(len(board.entries) for board, _ in boards), "method")
     people = count(most, f"{drawn}person", f"{drawn}people")
-    sources = count(facts["num_sources"], "source picture")
+    sources = _sources_in_words(boards)
     size = f"{facts['size']} \N{MULTIPLICATION SIGN} {facts['size']} pixels"
     protocol = (
         f"under protocol {facts['protocol']} version {facts['protocol_version']} "
@@ -182,6 +187,14 @@ def _lede(boards: Sequence[tuple[leaderboard.Board, pd.DataFrame]]) -> str:
         f"{methods} re-made {people}, each from {sources}, in pictures of {size}, {protocol} "
         f"{told[0].upper()}{told[1:]}."
     )
+
+
+def _sources_in_words(boards: Sequence[tuple[leaderboard.Board, pd.DataFrame]]) -> str:
+    facts = [board.facts for board, _ in boards]
+    sources = count(facts[0]["num_sources"], "source picture")
+    # Of a transfer two clips are shown, and each gives so many.
+    of_several = any(len(KINDS[one["kind"]].sources) > 1 for one in facts)
+    return f"{sources} of every clip shown" if of_several else sources
 
 
 def _amount(board: leaderboard.Board, rows: pd.DataFrame) -> str:
@@ -217,6 +230,15 @@ def _banners(run: dict[str, Any], boards: Sequence[leaderboard.Board]) -> list[B
                 "Not comparable with published numbers.",
                 "The official package shrinks with bilinear interpolation without smoothing, stores pictures as "
                 f"JPEG, averages the means of batches of 16 frames, and scores source frames too. {ours}",
+            )
+        )
+    untrained = [name for name, told in run["methods"].items() if told.get("random_weights")]
+    if untrained:
+        found.append(
+            Banner(
+                "Random weights.",
+                f"{listed(untrained)} drew with weights that have learned nothing. Their pictures and scores show "
+                "that the way works, and say nothing of what the method can do.",
             )
         )
     if settings["max_frames"]:
@@ -320,7 +342,7 @@ def _board(
     return Board(
         anchor=anchor,
         title=kind.title,
-        lede=outcome(board),
+        lede=" ".join(filter(None, [outcome(board), kind.caveat])),
         groups=score_groups(board, colors),
         gallery_note=note,
         galleries=tuple(galleries),

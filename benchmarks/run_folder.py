@@ -264,6 +264,7 @@ class RunFolder:
                 "method": method.name,
                 "method_version": method.version,
                 "weights": method.weights,
+                "random_weights": bool(getattr(method, "random_weights", False)),
                 "status": status,
                 "error": error,
                 "traceback": drawing.failure.traceback if drawing.failure else "",

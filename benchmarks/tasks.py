@@ -23,6 +23,7 @@ class Kind:
     truth: str = "True frame"  # what the picture beside the methods' is
     numbers: str = "frames"  # what the numbers of its pictures are
     place: str = "frame {frame} of {driver}"  # of one picture
+    caveat: str = ""  # what stands below its table
 
 
 KINDS: dict[str, Kind] = {
@@ -43,6 +44,8 @@ KINDS: dict[str, Kind] = {
         "Appearance transfer: each person in another outfit of their own",
         "in another outfit of their own",
         sources=("Head from", "Clothes from"),
+        caveat="All but the head comes from the truth's own clip, and the head is the same person's: these scores say how "
+        "well a clip is re-made, hardly whether appearance was transferred. That is what kind other measures.",
     ),
     "other": Kind(
         "transfer",

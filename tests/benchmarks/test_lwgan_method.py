@@ -12,6 +12,7 @@ from benchmarks.lwgan_method import LwganMethod
 from benchmarks.methods import Dresser, Setup, load_method, with_weights
 from benchmarks.planning import Settings
 from benchmarks.record import read_run
+from benchmarks.report import write_report
 from benchmarks.results import read_rows
 from benchmarks.runner import Run, run_all
 from iper_toolkit.body import Body
@@ -67,42 +68,71 @@ def test_all_tasks_are_drawn_and_named_by_the_file(
     assert read_run(out)["methods"]["ours"]["weights"] == load_checkpoint(weights).sha256
     # What the run kept is what the library draws of the same people and bodies, over the driver's plate.
     case = "transfer/001_1_1-wears-001_1_2"
+    drawn = draw_transfer(weights, dataset, [2], 0, body)
+    kept = read_image(out / "pictures" / "ours" / case / "00000.png")
+    assert np.abs(kept.astype(int) - drawn).max() <= 1
+
+
+def draw_transfer(
+    weights: Path, dataset: Any, sources: list[int], frame: int, body: Body
+) -> np.ndarray:
+    """What the library draws of 001/1/1 in the clothes of 001/1/2, at a frame of these."""
     head, clothes = dataset.clip("001/1/1"), dataset.clip("001/1/2")
     people = tuple(
         Dressed(
             Person(
                 clip.id,
-                clip.frames([2], SIZE),
-                clip.masks([2], SIZE),
-                clip.params([2]),
+                clip.frames(sources, SIZE),
+                clip.masks(sources, SIZE),
+                clip.params(sources),
                 clothes.background(SIZE),
             ),
             parts,
         )
         for clip, parts in ((head, ("head",)), (clothes, ("body",)))
     )
-    bodies = clothes.params([0])
+    bodies = clothes.params([frame])
     bodies.shape[:] = head.params([2]).shape
-    (drawn,) = synthesize(
-        Plan("transfer", people, bodies, 25.0),
-        load_checkpoint(weights),
-        body,
-        background="plate",
-    )
-    kept = read_image(out / "pictures" / "ours" / case / "00000.png")
-    assert np.abs(kept.astype(int) - drawn.picture).max() <= 1
+    plan = Plan("transfer", people, bodies, 25.0)
+    (drawn,) = synthesize(plan, load_checkpoint(weights), body, background="plate")
+    return drawn.picture
 
 
-def test_more_sources_are_taken(
-    weights: Path, dataset: Any, every_task: Protocol, tmp_path: Path, body: Body
+def test_all_sources_of_both_people_reach_the_network(
+    weights: Path,
+    dataset: Any,
+    every_task: Protocol,
+    tmp_path: Path,
+    body: Body,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # An untrained network hardly looks at its sources, so its pictures alone would not show one that is lost.
+    plans: list[Plan] = []
+    enter = lwgan_method.set_scene
+
+    def watched(plan: Plan, *rest: Any, **options: Any) -> Any:
+        plans.append(plan)
+        return enter(plan, *rest, **options)
+
+    monkeypatch.setattr(lwgan_method, "set_scene", watched)
     settings = Settings(
         task="transfer", kind="own", size=SIZE, metrics=("l1",), max_frames=1, num_sources=2
     )
-    method = LwganMethod(str(weights))
-    _, complete = run_all(Run(dataset, every_task, [method], settings, tmp_path / "run", body=body))
-    assert complete
-    assert read_run(tmp_path / "run")["failures"] == []
+    out, method = tmp_path / "run", LwganMethod(str(weights))
+    run = Run(dataset, every_task, [method], settings, out, body=body, keep="all")
+    assert run_all(run)[1]
+    assert read_run(out)["failures"] == []
+    clips = [dataset.clip(name) for name in ("001/1/1", "001/1/2")]
+    assert [one.parts for one in plans[0].people] == [("head",), ("body",)]
+    for wearer, clip in zip(plans[0].people, clips, strict=True):
+        np.testing.assert_array_equal(wearer.person.pictures, clip.frames([2, 4], SIZE))
+        np.testing.assert_array_equal(wearer.person.masks, clip.masks([2, 4], SIZE))
+        torch.testing.assert_close(wearer.person.params.pose, clip.params([2, 4]).pose)
+        np.testing.assert_array_equal(wearer.person.plate, clips[1].background(SIZE))
+    case = "transfer/001_1_1-wears-001_1_2"
+    kept = read_image(out / "pictures" / method.name / case / "00000.png")
+    drawn = draw_transfer(weights, dataset, [2, 4], 0, body)
+    assert np.abs(kept.astype(int) - drawn).max() <= 1
 
 
 def test_a_person_is_encoded_once_for_all_motions(
@@ -154,6 +184,25 @@ def test_sizes_that_the_networks_cannot_halve(weights: Path, body: Body) -> None
         LwganMethod(str(weights)).setup(Setup(50, body))
 
 
+def test_random_weights_are_called_so(
+    weights: Path, dataset: Any, protocol: Protocol, tmp_path: Path, body: Body
+) -> None:
+    tables = surface_tables(body, "corrected")
+    path = tmp_path / "trained.safetensors"
+    save_checkpoint(path, build_generator(TINY), surface=tables.id, origin=Origin("trained"))
+    learned = load_method(f"lwgan:{path}")
+    untrained, renamed = load_method(f"lwgan:{weights}"), load_method(f"ours=lwgan:{weights}")
+    versions = [(one.name, one.version) for one in (learned, untrained, renamed)]
+    assert versions == [("lwgan", "1"), ("lwgan-random", "1-random"), ("ours", "1-random")]
+    settings = Settings(size=SIZE, metrics=("l1",), max_frames=1, subjects=("003",))
+    for methods_, said in (([learned], False), ([learned, renamed], True)):
+        out = tmp_path / f"run-{said}"
+        run_all(Run(dataset, protocol, methods_, settings, out, body=body))
+        page = write_report(out).read_text()
+        assert ("Random weights." in page) == said
+        assert ("ours drew with weights that have learned nothing" in page) == said
+
+
 def test_random_weights_are_only_those_that_were_asked_for(
     body: Body, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,6 +252,32 @@ def test_the_command_takes_several_weights(
     assert done.exit_code == 0, done.output
     assert "No case of kind instant" in done.stderr
     assert {row["method"] for row in read_rows(Path("run/rows.parquet")).to_pylist()} == {
-        "lwgan",
+        "lwgan-random",  # its weights have learned nothing, and the tables show it
         "b",
     }
+
+
+def test_a_mistyped_size_is_a_sentence_and_leaves_no_folder(
+    weights: Path,
+    dataset: Any,
+    every_task: Protocol,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from click.testing import CliRunner
+
+    from benchmarks.cli import main
+
+    monkeypatch.setattr(Dataset, "open", classmethod(lambda _, root: dataset))
+    monkeypatch.chdir(tmp_path)
+    arguments = ["run", "--task", "view", "--kind", "turn", "--metric", "l1", "--out", "run"]
+    arguments += ["--protocol", "every-task", "--method", f"lwgan:{weights}", "--size"]
+    for workers in ("1", "2"):
+        done = CliRunner().invoke(main, [*arguments, "50", "--workers", workers])
+        assert done.exit_code == 1
+        assert done.stderr == (
+            "Error: method lwgan-random: the networks halve pictures three times, so --size must be a multiple of 8; it "
+            "is 50.\n"
+        )
+        assert not Path("run").exists()
+    assert CliRunner().invoke(main, [*arguments, "48"], catch_exceptions=False).exit_code == 0

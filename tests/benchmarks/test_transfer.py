@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,16 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.methods import Copy, Dressed, Motion, Person, PictureFolder, Setup, load_method
+from benchmarks.methods import (
+    Copy,
+    Dressed,
+    Motion,
+    Person,
+    PictureFolder,
+    Setup,
+    default_methods,
+    load_method,
+)
 from benchmarks.metrics import METRICS, score_frames
 from benchmarks.planning import Settings
 from benchmarks.record import read_run
@@ -21,7 +31,7 @@ from benchmarks.warp import Warp
 from iper_toolkit.body import Body
 from iper_toolkit.body.parts import PARTS
 from iper_toolkit.images import read_image
-from iper_toolkit.protocols import Protocol
+from iper_toolkit.protocols import Protocol, TransferRow
 from iper_toolkit.true_pictures import TruthTables
 
 SIZE = 48
@@ -310,3 +320,75 @@ def test_warp_wears_ones_head_and_the_others_clothes(
 
     assert apart(mixed, all_head, on_head) < 0.2 * apart(mixed, all_clothes, on_head)
     assert apart(mixed, all_clothes, on_legs) < 0.2 * apart(mixed, all_head, on_legs)
+
+
+def test_a_baseline_that_ignores_the_head_shows_what_own_is_blind_to(
+    dataset: Any, every_task: Protocol, truths: TruthTables, tmp_path: Path, body: Body
+) -> None:
+    settings = Settings(task="transfer", size=SIZE, metrics=("l1",), kind="scored", num_sources=1)
+    methods = [load_method(name) for name in default_methods("transfer")]
+    assert [one.name for one in methods] == ["copy", "warp", "warp-clothes"]
+    assert default_methods("imitation") == default_methods("all") == ("copy", "warp")
+    out = tmp_path / "run"
+    _, complete = run(
+        dataset, every_task, methods, out, body, settings=settings, truths=truths, keep="all"
+    )
+    assert complete
+    table = rows(out)
+    assert {row["status"] for row in table} == {"ok"}
+    # Its pictures are those of warp that was shown the clothes' clip alone, in the driver's scene.
+    warp = load_method("warp")
+    warp.setup(Setup(SIZE, body))
+    person, clothes = dataset.clip("001/1/1"), dataset.clip("001/1/2")
+    read = (clothes.frames([2], SIZE), clothes.masks([2], SIZE), clothes.params([2]))
+    warp.personalize(Person(clothes.id, (2,), *read, clothes.background(SIZE)))
+    bodies = clothes.params([0])
+    bodies.shape[:] = person.params([2]).shape
+    (drawn,) = warp.draw(Motion(ONE, "own", bodies, bodies, (0,), 7))
+    kept = read_image(out / "pictures" / "warp-clothes" / ONE / "00000.png")
+    np.testing.assert_array_equal(kept, drawn)
+    assert "hardly whether appearance was transferred" in write_report(out).read_text()
+
+
+def test_a_body_without_parts_is_refused_before_the_run(
+    dataset: Any, every_task: Protocol, tmp_path: Path, body: Body
+) -> None:
+    bare, out = replace(body, surface=None), tmp_path / "run"
+    with pytest.raises(
+        ValueError, match=r"^method warp: The body open-body-1 does not say which part.*--task\.$"
+    ):
+        run(dataset, every_task, [load_method("warp")], out, bare)
+    assert not out.exists()
+    settings = Settings(task="view", kind="turn", size=SIZE, metrics=("l1",), max_frames=1)
+    assert run(dataset, every_task, [load_method("warp")], out, bare, settings=settings)[1]
+
+
+def test_two_cases_of_one_name_are_refused(
+    dataset: Any, every_task: Protocol, truths: TruthTables, tmp_path: Path, body: Body
+) -> None:
+    pair = TransferRow("002/1/2", "001/1/1")  # which the true pictures have as well
+    both = replace(every_task, appearance_transfer=(*every_task.appearance_transfer, pair))
+    settings = Settings(task="transfer", kind="all", size=SIZE, metrics=("l1",))
+    out = tmp_path / "run"
+    with pytest.raises(
+        ValueError, match=f"Two cases would be called '{OTHER}', one of kind own and one of kind"
+    ):
+        run(dataset, both, [Copy()], out, body, settings=settings, truths=truths)
+    with pytest.raises(ValueError, match=r"shows person 002, and 001/1/1 person 001.*kind other"):
+        run(dataset, both, [Copy()], out, body)
+    assert not out.exists()
+
+
+def test_what_the_protocol_has_no_clips_of_is_told(
+    dataset: Any, every_task: Protocol, truths: TruthTables, tmp_path: Path, body: Body
+) -> None:
+    less = replace(
+        every_task,
+        self_imitation=tuple(r for r in every_task.self_imitation if r.video != "003/1/2"),
+    )
+    settings = Settings(task="all", kind="scored", size=SIZE, metrics=("l1",))
+    made = Run(dataset, less, [Copy()], settings, tmp_path / "run", body=body, truths=truths)
+    assert made.plan().left_out == ("002/1/2 in the outfit 003/1",)
+    keys = {case.key for case in made.plan().cases}
+    assert OTHER in keys
+    assert THIRD not in keys
