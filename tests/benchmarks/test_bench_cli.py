@@ -130,6 +130,8 @@ def test_leaderboard_of_two_runs_into_a_file(call: Any) -> None:
         (["leaderboard", "data"], "not finished"),
         (["run", "--task", "transfer", *QUICK], "0 cases of this kind (own, other)"),
         (["run", "--task", "view", "--kind", "self"], "Task view has no kind 'self'"),
+        (["run", "--device", "foo", *QUICK], "There is no device 'foo'; --device takes cpu"),
+        (["run", "--device", "cuda:99", *QUICK], "--device cuda:99: there "),
     ],
 )
 def test_mistakes_are_answered_in_a_sentence(call: Any, arguments: list[str], said: str) -> None:
@@ -178,3 +180,17 @@ def test_a_clip_without_a_scored_frame_is_told(call: Any, dataset: Any) -> None:
     assert done.exit_code == 0, done.output
     assert "1 without a frame to score" in done.stderr
     assert "self/002_1_2: 7 frames" in done.stderr
+
+
+def test_a_run_without_a_table_is_no_success(call: Any, dataset: Any) -> None:
+    for clip in dataset.clips.values():
+        clip.valid[:] = False
+        clip.valid[2] = True  # the source alone
+    done = call("run", "--method", "copy", *QUICK)
+    assert done.exit_code == 1
+    assert "There is no table: not one frame could be scored." in done.stderr
+
+
+def test_kinds_of_which_some_people_have_no_case(call: Any) -> None:
+    done = call("run", "--kind", "all", "--subjects", "003", "--method", "copy", *QUICK)
+    assert "No case of kind cross of these --subjects in this dataset and protocol" in done.stderr

@@ -606,10 +606,13 @@ def test_a_setup_that_fails_says_whose(
 ) -> None:
     class Exits(Painter):
         def setup(self, setup: Setup) -> None:
-            raise SystemExit("no memory")
+            raise SystemExit("no memory.")
 
-    with pytest.raises(RuntimeError, match="method painter: setup failed: SystemExit: no memory"):
+    with pytest.raises(
+        RuntimeError, match=r"painter: setup failed: SystemExit: no memory\. No case"
+    ):
         run_all(make(dataset, protocol, [Exits()], tmp_path / "run", body))
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_mistaken_run_leaves_no_folder(

@@ -1,6 +1,7 @@
 """Novel views in the benchmark: a clip in which somebody turns, and one instant from all sides."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -218,3 +219,42 @@ def test_views_that_all_are_sources_are_told(
     assert unscored == {
         TURN: "2 frames of 001/1/1 have no valid fit and are not scored; no frame is left to score"
     }
+
+
+def test_a_run_without_anything_to_score_is_refused(
+    dataset: Any, every_task: Protocol, tmp_path: Path, body: Body
+) -> None:
+    shown = tuple(row for row in every_task.views if row.frame in (2, 4))
+    few, out = replace(every_task, views=shown), tmp_path / "run"
+    run = Run(dataset, few, [Copy()], view("turn", num_sources=2), out, body=body)
+    with pytest.raises(ValueError, match=f"every frame to draw of {TURN} is a source.*official"):
+        run_all(run)
+    assert not out.exists()
+    settings = view("turn", num_sources=2, targets="official")
+    run_all(Run(dataset, few, [Copy()], settings, out, body=body))
+    assert [row["frame"] for row in rows(out)] == [2, 4]
+
+
+@pytest.mark.parametrize(
+    ("most", "unfit", "drawn"),
+    [
+        (2, (), [0, 8]),
+        (20, (), [0, 1, 3, 4, 5, 6, 7, 8]),  # without frame 2, which is the source
+        (3, (0, 1, 3, 4, 5, 6, 7, 8), [0, 4, 8]),  # nothing to score, so of all
+    ],
+)
+def test_a_thinned_run_draws_what_it_scores(
+    most: int,
+    unfit: tuple[int, ...],
+    drawn: list[int],
+    dataset: Any,
+    every_task: Protocol,
+    tmp_path: Path,
+    body: Body,
+) -> None:
+    dataset.clip("001/1/1").valid[list(unfit)] = False
+    sitter = Sitter()
+    settings = Settings(size=SIZE, metrics=("l1",), max_frames=most, subjects=("001",))
+    run_all(Run(dataset, every_task, [sitter], settings, tmp_path / "run", body=body))
+    motion = next(motion for motion in sitter.motions if motion.case == "self/001_1_1")
+    assert list(motion.positions) == drawn

@@ -8,6 +8,8 @@ from iper_toolkit.protocols import (
     Protocol,
     SelfRow,
     SourceRow,
+    TransferRow,
+    ViewRow,
     load_protocol,
     protocol_of,
     shipped_protocols,
@@ -162,6 +164,18 @@ def test_clipping_keeps_what_exists() -> None:
         ({"self_imitation": (SelfRow("a", 5, 4),)}, "range 5..4"),
         ({"self_imitation": (SelfRow("a", 0, 9),) * 2}, "twice"),
         ({"self_imitation": (SelfRow("a", 0, 9), SelfRow("a", 0, 8))}, "two cases"),
+        ({"appearance_transfer": (TransferRow("a", "a"),)}, "dresses a as in a; .* another clip"),
+        ({"views": (ViewRow("a", "turned", 0, 1, 0),)}, "has kind 'turned'"),
+        ({"views": (ViewRow("a", "evaluated", 0, -1, 0),)}, "frames count from 0"),
+        ({"views": (ViewRow("b", "evaluated", 0, 1, 0),)}, "sources.csv has no row for b"),
+        (
+            {"views": (ViewRow("a", "evaluated", 0, 1, 0), ViewRow("a", "evaluated", 1, 1, 0))},
+            "another row too",
+        ),
+        (
+            {"views": (ViewRow("a", "evaluated", 0, 1, 0), ViewRow("a", "evaluated", 0, 2, 0))},
+            "another row too",
+        ),
     ],
 )
 def test_tables_that_make_no_protocol(changes: dict[str, object], said: str) -> None:
