@@ -30,6 +30,12 @@ NUM_SOURCES = 2
 
 DEFAULT_ROOT = Path("data")
 
+# Share of the body's front faces that a source may show and still show the back: who is turned away by more than about
+# 115 degrees shows less. Facing the camera shows about a half; the others are hidden, or smaller than a pixel.
+_FRONT_FROM_BEHIND = 1 / 16
+# Pixels that must be left of a person, without the outermost ones, to take colours from.
+_LEAST_PIXELS = 8
+
 _WITH_FRAMES = re.compile(r"(?P<name>.+)@(?P<frames>[\d,\-\s]*)")
 _RANGE = re.compile(r"(?P<first>\d+)(?:(?P<dash>-)(?P<last>\d*))?")
 
@@ -129,10 +135,15 @@ def read_person(
     named = [open_frames(s, root=root, body=body, cache=cache, tell=tell) for s in sources]
     chosen = [_source_frames(one, num_sources) for one in named]
     pairs = list(zip(named, chosen, strict=True))
+    _refuse_repeated(pairs)
+    _warn_of_several(named, tell)
+    _warn_of_no_back(pairs, body, tell)
+    masks = np.concatenate([one.clip.masks(frames, size) for one, frames in pairs])
+    _refuse_small(masks, pairs, size)
     return Person(
         name="+".join(dict.fromkeys(one.title for one in named)),
         pictures=np.concatenate([one.clip.frames(frames, size) for one, frames in pairs]),
-        masks=np.concatenate([one.clip.masks(frames, size) for one, frames in pairs]),
+        masks=masks,
         params=_joined([one.clip.params(frames) for one, frames in pairs]),
         plate=named[0].clip.background(size),
         origin=tuple(
@@ -255,6 +266,10 @@ def ranges(frames: Sequence[int]) -> str:
 def _numbers(text: str, name: str, num_frames: int) -> tuple[int, ...]:
     """``0,30,40-`` -> frame numbers of a clip of that length, in the order of the text."""
     numbers: list[int] = []
+    if not text.strip():
+        raise ValueError(
+            f"No frame stands behind the @ of {name}@; write {name}@0,30 or {name}@10-80."
+        )
     for part in text.replace(" ", "").split(","):
         match = _RANGE.fullmatch(part)
         if match is None:
@@ -297,9 +312,10 @@ def _nothing_there(root: Path | None, name: str) -> Exception:
             "name. Name a picture or a video, or a dataset: --root FOLDER, after: iper prepare --root FOLDER"
         )
     some = ", ".join(clips[:5]) + (" ..." if len(clips) > 5 else "")
+    hint = " Parts (=upper) are for --person of lwgan transfer." if "=" in name else ""
     return FileNotFoundError(
         f"There is neither a file {name} nor a clip of this name in {folder}, which has {some}. Frames are "
-        "written NAME@0,30 or NAME@10-80."
+        f"written NAME@0,30 or NAME@10-80.{hint}"
     )
 
 
@@ -322,6 +338,65 @@ def _source_frames(named: NamedFrames, num_sources: int) -> tuple[int, ...]:
             f"from. Pass --num-sources {len(set(frames))}, name frames ({named.name}@0,1), or add another --source."
         )
     return frames
+
+
+def _refuse_repeated(pairs: Sequence[tuple[NamedFrames, tuple[int, ...]]]) -> None:
+    """A source that counts twice takes memory and pulls attention to itself."""
+    seen: set[tuple[str, int]] = set()
+    for one, frames in pairs:
+        for frame in frames:
+            if (one.sha256, frame) in seen:
+                raise ValueError(
+                    f"Frame {frame} of {one.name} is named twice as a source; name each once."
+                )
+            seen.add((one.sha256, frame))
+
+
+def _refuse_small(
+    masks: NDArray[np.uint8], pairs: Sequence[tuple[NamedFrames, tuple[int, ...]]], size: int
+) -> None:
+    names = [f"frame {frame} of {one.name}" for one, frames in pairs for frame in frames]
+    for name, mask in zip(names, masks, strict=True):
+        person = mask > 127
+        inside = person[1:-1, 1:-1] & person[:-2, 1:-1] & person[2:, 1:-1]
+        inside &= person[1:-1, :-2] & person[1:-1, 2:]
+        if inside.sum() < _LEAST_PIXELS:
+            raise ValueError(
+                f"At size {size} the person in {name} has {int(person.sum())} pixels, too few to take colours "
+                "from. Take a larger --size, or a closer picture."
+            )
+
+
+def _warn_of_several(named: Sequence[NamedFrames], tell: Tell) -> None:
+    """Raw files do not say who they show; clips of a dataset do."""
+    shown = {
+        (one.clip.subject, one.clip.outfit): one.name for one in named if one.title == one.clip.id
+    }
+    if len(shown) > 1:
+        tell(
+            f"WARNING: {' and '.join(shown.values())} show different people or outfits, and are merged into one "
+            "person. To dress one in the clothes of another: lwgan transfer"
+        )
+
+
+def _warn_of_no_back(
+    pairs: Sequence[tuple[NamedFrames, tuple[int, ...]]], body: str, tell: Tell
+) -> None:
+    surface = load_body(body).surface
+    if surface is None:  # then nothing can be drawn either, which is said elsewhere
+        return
+    num_front = len(set(surface.front_body.tolist()) | set(surface.front_face.tolist()))
+    scores = {
+        f"frame {frame} of {one.name}": int(one.clip.front_scores[frame]) / num_front
+        for one, frames in pairs
+        for frame in frames
+    }
+    least = min(scores, key=scores.__getitem__)
+    if scores[least] > _FRONT_FROM_BEHIND:
+        tell(
+            f"No source shows the person from behind: even {least} shows {scores[least]:.0%} of the body's front, and "
+            f"from behind it is less than {_FRONT_FROM_BEHIND:.0%}. Where the back is drawn, it is guessed."
+        )
 
 
 def _joined(parts: Sequence[BodyParams]) -> BodyParams:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ Kind = Literal["picture", "frames", "video"]
 
 # How the small dataset's one clip is called: as frames, which pictures are too, and as a video.
 _FRAMES, _VIDEO = "images/person/1/1", "clip"
+_OTHER_PICTURES = (".heic", ".heif", ".avif", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 _KEYPOINT_FORMS = (
     "OpenPose's BODY_25 or MediaPipe's 33 landmarks (for a video, of every frame); "
     "docs/lwgan.md shows how to make them"
@@ -93,6 +95,10 @@ def find_raw_files(path: Path) -> RawFiles:
         kind, name = "video", path.stem
     else:
         known = ", ".join((*FRAME_SUFFIXES, *VIDEO_SUFFIXES))
+        if path.suffix.lower() in _OTHER_PICTURES:
+            raise ValueError(
+                f"{path}: {path.suffix} is not read. Convert it to .jpg or .png first."
+            )
         raise ValueError(
             f"{path} is neither a picture nor a video that is read ({known}), nor a folder of frames."
         )
@@ -123,6 +129,7 @@ def prepared_clip(
     options = Options(body=body)
     root = (cache or cache_folder()) / _key(placed, options)
     if not root.is_dir():
+        _make_folder(root.parent)
         _build(root, placed)
     if (clip := _finished(root)) is not None:
         return clip
@@ -134,7 +141,11 @@ def prepared_clip(
     )
     summary = prepare(root, options=options)
     for reason in summary.failures.values():
-        raise ValueError(f"{files.source} could not be prepared: {_in_own_names(reason, placed)}")
+        shutil.rmtree(root, ignore_errors=True)  # or pictures of people would pile up there
+        why = _in_own_names(reason, files, root).removeprefix(f"{files.source}: ")
+        if "mask" in why and files.masks is not None and str(files.masks) not in why:
+            why += f" The mask is {files.masks}"
+        raise ValueError(f"{files.source} could not be prepared: {why}")
     clip = _finished(root)
     if clip is None:
         raise ValueError(f"{root} stays unprepared. Remove this folder and try again.")
@@ -145,6 +156,16 @@ def cache_folder() -> Path:
     """Where prepared files are kept: the folder that IPER_CACHE names, else ~/.cache/iper/prepared."""
     named = os.environ.get("IPER_CACHE")
     return Path(named).expanduser() if named else Path.home() / ".cache" / "iper" / "prepared"
+
+
+def _make_folder(cache: Path) -> None:
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"The folder {cache}, where prepared files are kept, cannot be made ({error.strerror}). Name another "
+            "one with --cache, or with IPER_CACHE in the environment."
+        ) from error
 
 
 def _is_picture(path: Path) -> bool:
@@ -215,12 +236,15 @@ def _finished(root: Path) -> Clip | None:
     return dataset.clip(dataset.clip_ids[0]) if dataset.clip_ids else None
 
 
-def _in_own_names(reason: str, placed: list[tuple[Path, str]]) -> str:
-    """A reason that speaks of the copies, in the names of the files that were copied."""
-    named = {name: str(path) for path, name in placed}
-    for path, name in placed:
-        named.setdefault(str(Path(name).parent), str(path.parent))
-    named.pop(".", None)
-    for name in sorted(named, key=len, reverse=True):
-        reason = reason.replace(name, named[name])
-    return reason
+def _in_own_names(reason: str, files: RawFiles, root: Path) -> str:
+    """A reason that speaks of the copies, in the names of the files that were copied.
+
+    Other paths within `root`, such as those of results, stay as they are.
+    """
+    clip = _VIDEO if files.kind == "video" else _FRAMES
+    named = {name: str(path) for path, name in files.placed()}
+    named |= {f"{clip}_keypoints": str(files.keypoints), clip: str(files.source)}
+    copies = {str(root / name): own for name, own in named.items()} | named
+    # A clip id is a word only where it is not part of another path, nor of a longer word.
+    any_copy = "|".join(map(re.escape, sorted(copies, key=len, reverse=True)))
+    return re.sub(rf"(?<![\w/.-])(?:{any_copy})(?![\w-])", lambda found: copies[found[0]], reason)

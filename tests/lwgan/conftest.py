@@ -151,7 +151,7 @@ def raw_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_image(folder / "me.png", pictures[0])
     write_image(folder / "me_mask.png", masks[0])
     (folder / "me_keypoints.json").write_text(json.dumps(keypoints[0]))
-    write_video(folder / "dance.mp4", pictures, 25)
+    write_video(folder / "dance.mp4", pictures, 30)  # what a folder of frames is taken for
     (folder / "dance.json").write_text(json.dumps({"frames": keypoints}))
     return folder
 

@@ -41,6 +41,7 @@ SIZE = 64
         ("dance.mp4@10-", "dance.mp4", "10-"),
         ("me@home.png", "me@home.png", None),
         ("me@home.png@3", "me@home.png", "3"),
+        ("001/1/1@", "001/1/1", ""),
     ],
 )
 def test_names_and_frames(text: str, name: str, frames: str | None) -> None:
@@ -112,6 +113,33 @@ def test_named_frames_and_several_sources(prepared_root: Path) -> None:
     ]
 
 
+def test_warnings_about_sources(prepared_root: Path) -> None:
+    """Frames 0 and 1 of six show the front and 60 degrees beside it, frame 3 the back."""
+    cases = [
+        (["001/1/1"], []),
+        (["001/1/1@0,1"], ["No source shows the person from behind: even frame 1 of 001/1/1"]),
+        (["001/1/1@3", "002/1/1@0"], ["WARNING: 001/1/1 and 002/1/1 show different people"]),
+    ]
+    for sources, beginnings in cases:
+        told: list[str] = []
+        read_person(sources, size=SIZE, root=prepared_root, tell=told.append)
+        assert len(told) == len(beginnings)
+        for text, beginning in zip(told, beginnings, strict=True):
+            assert text.startswith(beginning)
+
+
+def test_people_who_are_too_small(prepared_root: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"At size 16 the person in frame 0 of 001/1/1 has \d+ pix"
+    ):
+        read_person(["001/1/1"], size=16, root=prepared_root)
+
+
+def test_homes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert split_frames("~/me.mp4@3") == (str(tmp_path / "me.mp4"), "3")
+
+
 def test_pieces_of_a_motion(prepared_root: Path) -> None:
     clip = Dataset.open(prepared_root).clip("001/1/1")
     for text, limit, frames in [
@@ -141,6 +169,9 @@ def test_pictures_of_a_motion(prepared_root: Path) -> None:
         ("001/1/1@4-2", ValueError, "runs backwards; write 2-4"),
         ("001/1/1@1,,2", ValueError, "'' is no frame. Write frames as 0,30 or as 10-80"),
         ("001/1/1@3--4", ValueError, "'3--4' is no frame"),
+        ("001/1/1@", ValueError, "No frame stands behind the @"),
+        ("001/1/1@0,3,0", ValueError, "Frame 0 of 001/1/1 is named twice"),
+        ("001/1/1=upper", FileNotFoundError, "for --person of lwgan transfer"),
         ("003/1/1@0,2", UnfitFrames, "Frame 2 of 003/1/1 shows nobody.*Choose another, such as"),
     ],
 )
@@ -245,7 +276,7 @@ def test_what_was_prepared_once_is_read_at_once(
     again = read_person([own / "somebody else.png"], size=SIZE, cache=cache, tell=told.append)
     np.testing.assert_array_equal(first.pictures, again.pictures)
     np.testing.assert_array_equal(first.params.to_array(), again.params.to_array())
-    assert not told
+    assert not [text for text in told if text.startswith("Preparing")]
 
 
 @pytest.mark.parametrize("changed", ["me.png", "me_keypoints.json", "me_mask.png"])
@@ -283,7 +314,7 @@ def test_a_kill_leaves_nothing_half_read(
         with pytest.raises(Killed):
             read_person([own / "me.png"], size=SIZE, cache=cache)
     (root,) = cache.iterdir()
-    assert (root / "cache" / "fit-v1").is_dir()  # what was done
+    assert (root / "cache" / f"fit-v{raw.VERSIONS['fit']}").is_dir()  # what was done
     assert not (root / "manifests").exists()
     with monkeypatch.context() as patch:
         patch.setattr("iper_toolkit.stages.fit.run", kill)  # is not done again
@@ -294,7 +325,7 @@ def test_a_video_and_a_folder_of_frames(
     quick_fit: None, raw_files: Path, own: Path, cache: Path, tmp_path: Path
 ) -> None:
     motion = read_motion(raw_files / "dance.mp4", cache=cache)
-    assert (len(motion), motion.fps, motion.name) == (3, 25, "dance.mp4")
+    assert (len(motion), motion.fps, motion.name) == (3, 30, "dance.mp4")
     clip = open_frames(raw_files / "dance.mp4", cache=cache).clip
     (own / "steps").mkdir()
     for number in range(3):
@@ -325,13 +356,46 @@ def test_keypoints_that_cannot_be_used_are_named_as_they_lie(own: Path, tmp_path
     assert "images/person" not in str(caught.value)
 
 
+def test_a_mask_that_shows_nobody(quick_fit: None, own: Path, tmp_path: Path) -> None:
+    """The message names it, and no copy of the pictures stays behind."""
+    write_image(own / "me_mask.png", np.zeros((128, 128, 3), np.uint8))
+    with pytest.raises(ValueError, match="no frame shows the person") as caught:
+        read_person([own / "me.png"], size=SIZE, cache=tmp_path / "cache")
+    assert str(caught.value).startswith(f"{own / 'me.png'} could not be prepared: no frame")
+    assert str(caught.value).endswith(f"The mask is {own / 'me_mask.png'}")
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_copies_have_the_names_of_their_files(own: Path, tmp_path: Path) -> None:
+    """What else lies in the cache, such as a result that finds no room, keeps its whole path."""
+    root = tmp_path / "cache" / "0123"
+    files = raw.find_raw_files(own / "dance.mp4")
+    result = root / "cache" / "proxy-v1" / "clip" / "proxy.mp4"
+    for reason, expected in [
+        ("clip.mp4: cut off", f"{files.source}: cut off"),
+        (f"{root}/clip.json: no frames", f"{files.keypoints}: no frames"),
+        (f"{root / 'clip'}: a clip of 3 frames", f"{files.source}: a clip of 3 frames"),
+        (f"Cannot write {result}: disk full", f"Cannot write {result}: disk full"),
+    ]:
+        told = raw._in_own_names(reason, files, root)
+        assert told.replace(f"a {files.source} of", "a clip of") == expected
+
+
+def test_a_cache_that_cannot_be_made(own: Path) -> None:
+    (own / "notes").touch()
+    with pytest.raises(OSError, match=r"notes/cache, where .* cannot be made .*--cache"):
+        read_person([own / "me.png"], size=SIZE, cache=own / "notes" / "cache")
+
+
 def test_raw_files_that_cannot_be_read(own: Path) -> None:
     (own / "empty").mkdir()
     (own / "notes.txt").write_text("me")
+    (own / "me.HEIC").touch()
     write_image(own / "alone.png", read_image(own / "me.png"))
     cases = [
         ("alone.png", FileNotFoundError, r"alone\.json, alone_keypoints\.json or alone_keypoints/"),
         ("notes.txt", ValueError, r"neither a picture nor a video"),
+        ("me.HEIC", ValueError, r"me.HEIC: .HEIC is not read. Convert it to .jpg"),
         ("empty", ValueError, "holds no .* frames"),
     ]
     for name, error, message in cases:
