@@ -26,7 +26,7 @@ setup: .venv/ready
 demo: setup
 	$(BIN)/iper synth --root $(DEMO)/data --size small --seed 1
 	$(BIN)/iper prepare --root $(DEMO)/data --workers 2
-	$(BIN)/lwgan-bench run --task imitation --root $(DEMO)/data --out $(DEMO)/run --size 256 --workers 2
+	$(BIN)/lwgan-bench run --task all --root $(DEMO)/data --out $(DEMO)/run --size 256 --workers 2
 	$(BIN)/lwgan-bench report $(DEMO)/run
 
 test: setup
