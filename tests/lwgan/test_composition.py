@@ -379,6 +379,10 @@ def test_the_first_source_says_which_texels_are_a_persons(
     swapped = replace(red, texture_points=outside.texture_points.flip(1))
     other = merge_people([blue, swapped], [~lower, lower], tables, restrict_flow=False).texture
     assert not (other[:, 0] > 0.5).any()
+    charts = tables.texture_fragments(SIZE)
+    owned = charts.covered & lower[charts.face.clamp_min(0).long()]
+    bare = (other[0][:, owned] == 0).all(0).float().mean()  # grey; else the primary person's
+    assert bare > 0.95 if tables.convention == "reference" else bare < 0.2
 
 
 def test_a_merged_texture_has_its_rim_anew(body: Body, tables: SurfaceTables) -> None:
