@@ -7,6 +7,8 @@ Deterministic: no draw is made anywhere, and last bits, in which processes may d
 round by where their numbers lie in memory), are those of float64 and do not reach the result.
 """
 
+import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -64,7 +66,10 @@ _LIFTED = 0.05  # metres between the feet that make the lower one the standing o
 _FALLEN = 0.5  # metres beyond which a body is not taken for standing
 # Where in the order of a frame's bones, by length seen over true length, the scale is read.
 _SCALE_QUANTILE = 0.8
-_SCALE_WINDOW = 61  # frames
+_SCALE_WINDOW = 61  # frames, at `USUAL_FPS`
+
+USUAL_FPS = 30.0
+"""Frames a second that the weights in time are made for."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,7 @@ class FitConfig:
     shape: float = 0.8  # on one frame's evidence
     alike_frames: float = 10.0
     scale: float = 20.0  # on the logarithm of the scale, against the first estimate
-    # Steadiness, between neighbouring frames.
+    # Steadiness, between neighbouring frames of a clip of 30 frames a second.
     steady_motion: float = 250.0  # 1 / metres^2, on the acceleration of joints about the pelvis
     steady_pose: float = 4.0  # 1 / rad^2
     steady_root: float = 4.0  # on the entries of the matrix
@@ -109,6 +114,31 @@ class FitConfig:
     chunk: int = 512  # frames fitted at once, which bounds memory
     overlap: int = 32  # frames by which chunks overlap and are blended
     shape_frames: int = 256  # of a clip longer than a chunk, the frames that decide the shape
+
+    def at(self, fps: float) -> "FitConfig":
+        """The same steadiness for a clip of fewer frames a second.
+
+        A motion's energy is an integral over time: of squared velocities the sum of squared steps over
+        the interval, of squared accelerations that of squared second differences over its cube. Above 30
+        frames a second nothing changes: stiffer weights fitted drawn motion of 60 worse, not better.
+        """
+        pace = _pace(fps)
+        return dataclasses.replace(
+            self,
+            alike_frames=self.alike_frames * pace,
+            steady_motion=self.steady_motion * pace**3,
+            steady_pose=self.steady_pose * pace,
+            steady_root=self.steady_root * pace,
+            steady_place=self.steady_place * pace,
+            steady_scale=self.steady_scale * pace,
+        )
+
+
+def _pace(fps: float) -> float:
+    """Frames a second over `USUAL_FPS`, at most 1."""
+    if not (math.isfinite(fps) and fps > 0):
+        raise ValueError(f"fps is {fps}; it takes a positive number of frames a second.")
+    return min(1.0, fps / USUAL_FPS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,6 +162,7 @@ def fit_clip(
     keypoints: Keypoints,
     crop: SquareCrop,
     *,
+    fps: float = USUAL_FPS,
     config: FitConfig | None = None,
     minimum_confidence: float = 0.1,
 ) -> BodyFit:
@@ -141,7 +172,8 @@ def fit_clip(
         body: one with landmark vertices, such as `load_body()` gives.
         keypoints: of every frame of the clip, source pixels. Frames without a person are bridged.
         crop: the clip's square; the cameras of the fit are in its NDC.
-        config: weights and effort.
+        fps: frames a second; the fewer, the less alike neighbouring frames need be.
+        config: weights and effort, for a clip of 30 frames a second.
         minimum_confidence: keypoints below it are not used, nor counted in the error.
 
     Returns:
@@ -152,7 +184,7 @@ def fit_clip(
             f"Body {body.id} has {body.num_joints} joints and {len(body.landmark_vertices)} landmark "
             "vertices; fitting needs 24 and 21. Use the open body or a 24-joint SMPL file."
         )
-    config = config or FitConfig()
+    config = (config or FitConfig()).at(fps)
     targets = keypoints.body_targets()
     targets[targets[..., 2] < minimum_confidence] = 0
     valid = (targets[..., 2] > 0).sum(1) >= 4
@@ -164,7 +196,7 @@ def fit_clip(
         )
     targets[~valid] = 0
     model = body.to(dtype=torch.float64).subset(body.landmark_vertices)
-    observation = _observe(model, keypoints, targets, crop, config)
+    observation = _observe(model, keypoints, targets, crop, _pace(fps))
     start = _start(model, observation)
     frames = len(targets)
     if frames <= config.chunk:
@@ -195,7 +227,8 @@ class _Observation:
     xy: Tensor  # (T, 45, 2) NDC
     weight: Tensor  # (T, 45)
     scale: Tensor  # (T,) NDC per metre
-    jitter: float  # metres, standard deviation of the keypoints
+    jitter: float  # metres, standard deviation of the keypoints; at low rates some of it is motion
+    least_jitter: float  # what of it is left if it is motion, which grows with the interval squared
     depth: Tensor  # (T, 45) metres relative to the hips; MediaPipe's, larger is farther
     depth_weight: Tensor  # (T, 45) zero where there is none
 
@@ -205,6 +238,7 @@ class _Observation:
             self.weight[frames],
             self.scale[frames],
             self.jitter,
+            self.least_jitter,
             self.depth[frames],
             self.depth_weight[frames],
         )
@@ -235,13 +269,13 @@ def _observe(
     keypoints: Keypoints,
     targets: np.ndarray,
     crop: SquareCrop,
-    config: FitConfig,
+    pace: float,
 ) -> _Observation:
     weights = np.array([KEYPOINT_WEIGHTS.get(name, 0.0) for name in BODY_45], dtype=np.float32)
     weight = weights * np.clip(targets[..., 2], 0, 1) ** 2
     xy = crop.source_to_ndc(targets[..., :2])
     xy[targets[..., 2] == 0] = 0
-    scale = _estimate_scale(model, xy, targets[..., 2])
+    scale = _estimate_scale(model, xy, targets[..., 2], round(_SCALE_WINDOW // 2 * pace))
     jitter = _estimate_jitter(xy / scale[:, None, None], targets[..., 2])
     depth = np.zeros(weight.shape, dtype=np.float32)
     depth_weight = np.zeros(weight.shape, dtype=np.float32)
@@ -259,13 +293,19 @@ def _observe(
         torch.from_numpy(weight).double(),
         torch.from_numpy(scale).double(),
         jitter,
+        jitter * pace**2,
         torch.from_numpy(depth).double(),
         torch.from_numpy(depth_weight).double(),
     )
 
 
-def _estimate_scale(model: BodySubset, xy: np.ndarray, confidence: np.ndarray) -> np.ndarray:
-    """(T,) NDC per metre: foreshortening only ever shortens bones, so long ones tell the scale."""
+def _estimate_scale(
+    model: BodySubset, xy: np.ndarray, confidence: np.ndarray, half: int
+) -> np.ndarray:
+    """(T,) NDC per metre: foreshortening only ever shortens bones, so long ones tell the scale.
+
+    `half` frames before and behind each one are looked at as well.
+    """
     rest = model.joint_template.numpy()
     first, second = ([BODY_45.index(bone[end]) for bone in _BONES] for end in (0, 1))
     true = np.linalg.norm(rest[first] - rest[second], axis=-1)
@@ -284,7 +324,6 @@ def _estimate_scale(model: BodySubset, xy: np.ndarray, confidence: np.ndarray) -
         return np.full(len(xy), max(spread, 1e-3) / 1.6, dtype=np.float32)
     frames = np.flatnonzero(enough)
     scale = np.nanquantile(ratio[frames], _SCALE_QUANTILE, axis=1)
-    half = _SCALE_WINDOW // 2
     # The upper end within a window: in some frame near by, some bone lies flat in the picture.
     upper = np.array([np.quantile(scale[np.abs(frames - frame) <= half], 0.75) for frame in frames])
     return np.interp(np.arange(len(xy)), frames, upper).astype(np.float32)
@@ -382,16 +421,23 @@ def _optimise(
     def state() -> _State:
         return _State(axis_angle_to_matrix(turn) @ start.root, pose, log_scale, shift, shape)
 
-    def stage_loss(stage: Stage) -> Tensor:
-        return _loss(model, observation, state(), prior, stage, config, steady)
+    def stage_loss(stage: Stage, jitter: float) -> Tensor:
+        return _loss(model, observation, state(), prior, stage, config, steady, jitter)
 
+    jitter, reach = observation.jitter, math.inf
     for stage in config.stages:
+        if observation.least_jitter < jitter and stage.reach < reach < math.inf:
+            # What a body that is bound gently can follow is motion. Measured later, it would be less and
+            # less: bound firmly, a body follows jitter, too.
+            left = _distance_left(model, observation, state())
+            jitter = min(jitter, max(left, observation.least_jitter))
+        reach = stage.reach
         variables = [turn, log_scale, shift]
         if stage.everything:
             variables += [pose, *([shape] if fit_shape else [])]
         _minimise(
             variables,
-            partial(stage_loss, stage),
+            partial(stage_loss, stage, jitter),
             stage.iterations,
         )
     with torch.no_grad():
@@ -422,6 +468,15 @@ def _minimise(variables: list[Tensor], loss: Callable[[], Tensor], iterations: i
         variable.requires_grad_(False)
 
 
+@torch.no_grad()
+def _distance_left(model: BodySubset, observation: _Observation, state: _State) -> float:
+    """Standard deviation in metres of keypoints about the body, from the median, along one axis."""
+    projected = _points(model, state)[..., :2] + state.shift[:, None]
+    scale = (state.log_scale.exp() / observation.scale)[:, None, None]
+    left = scale * projected - observation.xy / observation.scale[:, None, None]
+    return float(left[observation.weight > 0].abs().median()) * 1.4826
+
+
 def _loss(
     model: BodySubset,
     observation: _Observation,
@@ -430,6 +485,7 @@ def _loss(
     stage: Stage,
     config: FitConfig,
     steady: bool,
+    jitter: float,
 ) -> Tensor:
     """Mean over frames."""
     points = _points(model, state)
@@ -439,7 +495,7 @@ def _loss(
     squared = (projected - observation.xy).square().sum(-1) / observation.scale[:, None].square()
     reach = stage.reach**2
     robust = reach * squared / (reach + squared)
-    tolerance = max(stage.tolerance, config.noise_factor * observation.jitter)
+    tolerance = max(stage.tolerance, config.noise_factor * jitter)
     data = (observation.weight * robust).sum(1) / tolerance**2
     pose = stage.prior * prior.energy(state.pose) + prior.limit_energy(state.pose)
     drift = config.scale * (state.log_scale - observation.scale.log()).square()

@@ -138,7 +138,7 @@ def _from_keypoints(work: ClipWork) -> FittedClip:
     assert path is not None  # the crop stage refuses clips that have neither fit nor keypoints
     keypoints = read_keypoints(path)
     _check_length(len(keypoints), "keypoints in", path, work, facts)
-    fit = fit_clip(load_body(work.options.body), keypoints, work.crop())
+    fit = fit_clip(load_body(work.options.body), keypoints, work.crop(), fps=facts.fps)
     finite = torch.isfinite(fit.params.to_array()).all(1).numpy()
     if not finite.all():
         raise ValueError(f"No body could be fitted to {path}: look at its keypoints.")
