@@ -450,7 +450,19 @@ def _draw(
             check_output(path, len(plan), overwrite=chosen.overwrite)
     num_sources = sum(dressed.person.num_sources for dressed in plans[0].people)
     batch = min(chosen.batch, max(len(plan) for plan in plans))
-    chosen.tell(check_memory(checkpoint.config, chosen.size, num_sources, batch, dtype, device))
+    chosen.tell(
+        check_memory(
+            checkpoint.config,
+            chosen.size,
+            num_sources,
+            batch,
+            dtype,
+            device,
+            convention=checkpoint.surface.convention,
+            people=len(plans[0].people),
+            temporal=chosen.temporal,
+        )
+    )
     settings = {
         **{name: getattr(chosen, name) for name in ("size", "batch", "dtype", "temporal")},
         "device": device,

@@ -1,8 +1,9 @@
 """How much memory drawing takes, said before it starts: an estimate with named parts, and a refusal that says what fits.
 
-The formulas count the numbers a pixel that are alive at the two peaks: while people are composed and encoded, and while a
-batch is drawn. Their factors were fitted to peaks of `synthesize` measured on a CPU, where allocators give memory back late,
-so that one and the same run varies by a tenth.
+The formulas count what is alive at the peaks: while people are composed and encoded, and while a batch is drawn. Their factors
+were fitted to peaks of `synthesize` measured on a CPU, where allocators give memory back late, so that one and the same run
+varies by a tenth. Covered are the sizes 64 to 512, 1 to 16 sources, up to 4 people, batches to 16 and 8 previous frames. Not
+covered: encoding videos, whatever torch.compile takes, and the workspaces of a GPU, for which there is a flat sum.
 """
 
 import math
@@ -16,14 +17,22 @@ import torch
 
 from lwgan.generators import GeneratorConfig, build_generator
 from lwgan.generators.config import BASELINES
+from lwgan.surface_tables import Convention
 
 # Bytes that libraries take on their first use, the body in float64, surface tables, and small buffers of all kinds. The
 # figure for CUDA leaves room for the workspaces of convolutions; it was not measured.
-_FIXED = {"cpu": 170 * 2**20, "cuda": 512 * 2**20}
+_FIXED = {"cpu": 115 * 2**20, "cuda": 512 * 2**20}
 # Float32 numbers a pixel: kept of the people, and of each source (network input, face, weights, visibility) ...
 _COMPOSED, _COMPOSED_SOURCE = 12, 11
 # ... while each source is composed, and while a frame is composed, once and for each source.
 _COMPOSING_SOURCE, _FRAME, _FRAME_SOURCE = 80, 60, 2.5
+# Bytes of a source that no size changes: where its faces and vertices lie.
+_FACES_OF_SOURCE = 2**20
+# A source is looked at in a picture of at least this side, and each of its pixels takes so many bytes meanwhile.
+LOOKED_AT: dict[Convention, int] = {"reference": 384, "corrected": 1024}
+_LOOKING = 28
+# A previous frame's features: kept, side by side with the other ones', and in part beside the sources'.
+_PAST_COPIES = 2.5
 # Copies of its widest layer that the background network makes, and what convolutions take beside their results.
 _BACKGROUND_COPIES, _SCRATCH = 2.9, 1.1
 # Sizes that are offered instead of one that does not fit.
@@ -56,34 +65,46 @@ def estimate_bytes(
     batch: int,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
+    *,
+    convention: Convention = "reference",
+    people: int = 1,
+    temporal: int = 0,
 ) -> MemoryEstimate:
     """What drawing takes at its peak, within about a quarter.
 
     Args:
         config: of the weights, which are loaded already; the copy that draws is counted.
         size: side of the pictures. num_sources: of all people together. batch: frames at once.
-        dtype: of the network.
+        dtype: of the network; its background is drawn in float32.
+        convention: of the weights' surface. people: whose parts are worn.
+        temporal: previous frames that are attended to; frames are then drawn one at a time, whatever `batch` is.
     """
     pixels, width, weights = size * size, dtype.itemsize, count_weights(config)
-    per_source = feature_numbers(config) * width + _COMPOSED_SOURCE * 4
-    sources = pixels * (_COMPOSED * 4 + per_source * num_sources)
-    per_frame = (_FRAME + _FRAME_SOURCE * num_sources) * 4
-    per_frame += _SCRATCH * layer_numbers(config, num_sources) * width
-    frames = batch * pixels * per_frame
+    features, frames_at_once = feature_numbers(config) * width, 1 if temporal else batch
+    composed = pixels * (_COMPOSED * people + _COMPOSED_SOURCE * num_sources) * 4
+    composed += _FACES_OF_SOURCE * num_sources
+    sources = composed + pixels * features * num_sources
+    per_frame = (_FRAME + _FRAME_SOURCE * (num_sources + temporal)) * 4
+    per_frame += _SCRATCH * layer_numbers(config, num_sources + temporal) * width
+    frames = frames_at_once * pixels * per_frame
     widest = config.background_channels[0] if config.background_network else 0
+    together = num_sources - people + 1  # of one person at most
+    looked_at = max(size, LOOKED_AT[convention]) ** 2
     setup = max(
         weights * (4 - width),  # the copy is made in float32, then rounded
-        pixels * (_COMPOSED * 4 + _BACKGROUND_COPIES * widest * width),
-        pixels * _COMPOSING_SOURCE * 4 * num_sources,
+        pixels * (_COMPOSED + _BACKGROUND_COPIES * widest) * 4,
+        together * max(pixels * _COMPOSING_SOURCE * 4, looked_at * _LOOKING),
     )
-    named = f"{batch} {'frame' if batch == 1 else 'frames'}"
+    named = f"{frames_at_once} {'frame' if frames_at_once == 1 else 'frames'}"
     parts = {
         "weights": weights * width,
         "sources": sources,
+        "people apart": composed if people > 1 else 0,
+        "previous frames": pixels * features * temporal * _PAST_COPIES,
         named: frames,
-        "setup": max(0, setup - sources - frames),
-        "body and libraries": _FIXED["cpu" if torch.device(device).type == "cpu" else "cuda"],
     }
+    parts["setup"] = max(0, setup - sum(parts.values()) + weights * width)
+    parts["body and libraries"] = _FIXED["cpu" if torch.device(device).type == "cpu" else "cuda"]
     return MemoryEstimate({name: math.ceil(value) for name, value in parts.items()})
 
 
@@ -95,6 +116,9 @@ def check_memory(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
     *,
+    convention: Convention = "reference",
+    people: int = 1,
+    temporal: int = 0,
     available: int | None = None,
 ) -> str:
     """A line that says what drawing takes and what there is. Arguments as in `estimate_bytes`.
@@ -106,18 +130,31 @@ def check_memory(
         NotEnoughMemory: it does not fit; the message names the largest batch, or else size, that does.
     """
     device = torch.device(device)
-    need = estimate_bytes(config, size, num_sources, batch, dtype, device)
+
+    def estimate(size: int, batch: int) -> MemoryEstimate:
+        return estimate_bytes(
+            config,
+            size,
+            num_sources,
+            batch,
+            dtype,
+            device,
+            convention=convention,
+            people=people,
+            temporal=temporal,
+        )
+
+    need = estimate(size, batch)
     free = available_bytes(device) if available is None else available
     if free is None:
         return f"Memory: about {need}; {_owner(device)} does not tell how much is free."
     if need.total <= free:
         return f"Memory: about {need} of {_readable(free)} that {_owner(device)} has free."
-
-    def total(size: int, batch: int) -> int:
-        return estimate_bytes(config, size, num_sources, batch, dtype, device).total
-
-    batches = [fewer for fewer in range(1, batch) if total(size, fewer) <= free]
-    sizes = [less for less in range(_SIZE_STEP, size, _SIZE_STEP) if total(less, 1) <= free]
+    at_once = 1 if temporal else batch
+    batches = [fewer for fewer in range(1, at_once) if estimate(size, fewer).total <= free]
+    sizes = [
+        less for less in range(_SIZE_STEP, size, _SIZE_STEP) if estimate(less, 1).total <= free
+    ]
     if batches:
         advice = f"The largest batch that fits is {batches[-1]}: --batch {batches[-1]}."
     elif sizes:
@@ -125,7 +162,7 @@ def check_memory(
     else:
         advice = "No smaller batch or size fits either: take fewer sources, or a larger machine."
     raise NotEnoughMemory(
-        f"Drawing {batch} frames at {size} x {size} from {num_sources} sources takes about {need}, but "
+        f"Drawing {at_once} {'frame' if at_once == 1 else 'frames'} at {size} x {size} from {num_sources} sources takes about {need}, but "
         f"{_owner(device)} has {_readable(free)} free. {advice}"
     )
 
