@@ -13,6 +13,7 @@ import csv
 import hashlib
 import json
 import tomllib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -154,25 +155,17 @@ class Protocol:
 
     def _check_views(self) -> None:
         where = f"protocol {self.id!r}: views.csv"
-        positions: set[tuple[str, str, int]] = set()
-        evaluated: set[tuple[str, int]] = set()
-        for row in self.views:
+        places = [(row.video, row.kind, row.position) for row in self.views]
+        twice = {place for place, number in Counter(places).items() if number > 1}
+        for row, place in zip(self.views, places, strict=True):
             if row.kind not in VIEW_KINDS:
                 raise ValueError(
                     f"{where} has kind {row.kind!r}; it takes {', '.join(VIEW_KINDS)}."
                 )
             if row.frame < 0 or row.position < 0:
                 raise ValueError(f"{where} has {tuple(row)}; positions and frames count from 0.")
-            place = (row.video, row.kind, row.position)
-            frame = (row.video, row.frame)
-            if place in positions or (row.kind == "evaluated" and frame in evaluated):
-                raise ValueError(
-                    f"{where} has {tuple(row)}, and its position or its evaluated frame is in another row too; "
-                    "each stands in one."
-                )
-            positions.add(place)
-            if row.kind == "evaluated":
-                evaluated.add(frame)
+            if place in twice:
+                raise ValueError(f"{where} has {tuple(row)}, whose position is in another row too.")
 
     def _check_transfers(self) -> None:
         for row in self.appearance_transfer:
@@ -330,7 +323,11 @@ class Protocol:
         cases = []
         for clip, rows in evaluated.items():
             sources, note = each_once(self.source_frames(clip, num_sources))
-            frames = tuple(row.frame for row in sorted(rows, key=lambda row: row.position))
+            listed = tuple(row.frame for row in sorted(rows, key=lambda row: row.position))
+            frames = tuple(dict.fromkeys(listed))  # a row of scores is of one frame
+            if frames != listed:
+                told = f"evaluated frames {list(listed)} name a frame twice"
+                note = "; ".join(filter(None, [note, told]))
             key = case_key("view", clip)
             cases.append(ViewCase(key, "turn", clip, num_sources, sources, frames, note=note))
         return cases

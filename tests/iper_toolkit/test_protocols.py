@@ -169,10 +169,6 @@ def test_clipping_keeps_what_exists() -> None:
         ({"views": (ViewRow("a", "evaluated", 0, -1, 0),)}, "frames count from 0"),
         ({"views": (ViewRow("b", "evaluated", 0, 1, 0),)}, "sources.csv has no row for b"),
         (
-            {"views": (ViewRow("a", "evaluated", 0, 1, 0), ViewRow("a", "evaluated", 1, 1, 0))},
-            "another row too",
-        ),
-        (
             {"views": (ViewRow("a", "evaluated", 0, 1, 0), ViewRow("a", "evaluated", 0, 2, 0))},
             "another row too",
         ),
@@ -246,6 +242,14 @@ def test_a_dataset_finds_its_protocol(tmp_path: Path) -> None:
         protocol_of(tmp_path, "own")
     write_small(tmp_path / "protocol", [("träum/1", 1, 0, 2), ("b c", 1, 0, 1)])
     assert protocol_of(tmp_path, "iPER").id == "own-v1"
+
+
+def test_a_view_that_is_listed_twice_is_drawn_once() -> None:
+    frames = (4, 1, 4)
+    views = tuple(ViewRow("a", "evaluated", k, frame, 0) for k, frame in enumerate(frames))
+    (case,) = small(views=views).view_cases()
+    assert case.frames == (4, 1)
+    assert case.note == "evaluated frames [4, 1, 4] name a frame twice"
 
 
 def test_lists_of_other_lengths_are_refused() -> None:
