@@ -153,6 +153,9 @@ class FrameCursor:
         return frame
 
 
+_MOST_FPS = 1000  # beyond this, containers have no time stamps for neighbouring frames
+
+
 def write_video(
     path: Path,
     frames: Iterable[NDArray[np.uint8]],
@@ -181,6 +184,8 @@ def write_video(
     """
     import av
 
+    if not 1 / _MOST_FPS <= fps <= _MOST_FPS:  # NaN neither
+        raise ValueError(f"{path}: fps is {fps}; a video has 1/{_MOST_FPS} to {_MOST_FPS}.")
     written = 0
     # Macroblock-tree rate control reads memory beyond small pictures, so bytes would differ from run to run.
     options = {"crf": str(crf), "preset": preset, "threads": "1", "x264-params": "mbtree=0"}

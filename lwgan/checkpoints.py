@@ -159,11 +159,12 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
     Args:
         path: a file, or the folder of a training run: its weights.safetensors, or while that is not
-            there yet, the last of its .safetensors files by name.
+            there yet, the last of its numbered .safetensors files, or the only one.
 
     Raises:
-        FileNotFoundError: there is none. CheckpointError: it is cut off, not ours, of another
-            format, or its weights are not those of its config.
+        FileNotFoundError: there is none. ValueError: there are several, of no run.
+        CheckpointError: it is cut off, not ours, of another format, or its weights are not those of
+            its config.
     """
     path = _find(Path(path))
     try:
@@ -305,7 +306,14 @@ def _find(path: Path) -> Path:
             "saved weights, or a file."
         )
     finished = path / WEIGHTS_FILE
-    return finished if finished in candidates else candidates[-1]
+    if finished in candidates:
+        return finished
+    if len(candidates) > 1 and not all(one.stem.isdecimal() for one in candidates):
+        raise ValueError(
+            f"The folder {path} has several {SUFFIX} files and no {WEIGHTS_FILE} among them: "
+            f"{shorten([candidate.name for candidate in candidates])}. Name one of them."
+        )
+    return candidates[-1]
 
 
 def _description(path: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:

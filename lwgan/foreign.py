@@ -12,6 +12,7 @@ us, and they would be drawn wrongly even if they fitted: their networks see text
 
 import pickle
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import file_digest
@@ -23,6 +24,7 @@ from torch import Tensor
 
 from lwgan.checkpoints import (
     DTYPES,
+    SUFFIX,
     CheckpointError,
     Origin,
     blueprint,
@@ -205,6 +207,11 @@ def read_state_dict(file: str | Path) -> dict[str, Tensor]:
     file = Path(file)
     if not file.is_file():
         raise FileNotFoundError(f"There is no file {file} to import.")
+    if file.suffix.lower() == SUFFIX:
+        raise CheckpointError(
+            f"{file} is a {SUFFIX} file, as lwgan itself writes them; the reference program writes .pth files. If "
+            "it is lwgan's, it needs no import: pass it as --weights."
+        )
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except (PermissionError, MemoryError):
@@ -286,7 +293,7 @@ def infer_config(
         fusion=usual.fusion,
         background_network=usual.background_network,
         background_channels=tuple(
-            _size(weights, f"bg_net.main.{3 * level}.weight") or width
+            _width(weights, f"bg_net.main.{3 * level}", f"bg_net.main.{3 * (level + 1)}", width)
             for level, width in enumerate(usual.background_channels)
         ),
         background_blocks=_count(weights, r"bg_net\.main\.(\d+)\.main\..*", first=12)
@@ -342,7 +349,7 @@ def _choose(kinds: Sequence[str], variant: str | None, name: str) -> str:
     if wanted is None and len(kinds) > 1:
         raise CheckpointError(
             f"The weights in {name} may be of {' or '.join(kinds)}, which have the same keys. Say "
-            "which variant they are."
+            f"which they are: --variant {kinds[0]}, for example."
         )
     if wanted is not None and wanted not in kinds:
         raise CheckpointError(f"{name} holds weights of {' or '.join(kinds)}, not of {wanted}.")
@@ -434,6 +441,16 @@ def _not_a_generator(weights: Mapping[str, Tensor], name: str) -> str:
 def _size(weights: Mapping[str, Tensor], key: str, axis: int = 0) -> int:
     """Length of a convolution's kernel along an axis; 0 if there is none."""
     return weights[key].shape[axis] if key in weights and weights[key].ndim == 4 else 0
+
+
+def _width(weights: Mapping[str, Tensor], layer: str, following: str, usual: int) -> int:
+    """Channels between two layers as most have it, so that a damaged one is blamed itself."""
+    found = (
+        _size(weights, f"{layer}.weight"),
+        _size(weights, f"{following}.weight", axis=1),
+        usual,
+    )
+    return Counter(width for width in found if width).most_common(1)[0][0]
 
 
 def _count(weights: Mapping[str, Tensor], pattern: str, first: int = 0) -> int:

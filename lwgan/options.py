@@ -379,6 +379,8 @@ class DrawingOptions:
         else:
             tables = surface_tables(self.load_body(), UNTRAINED_CONVENTION)
             checkpoint = random_checkpoint(self.preset or "attlwb-spade", self.seed, tables)
+        if checkpoint.path is not None:
+            self.tell(f"Weights: {checkpoint.path} (sha256 {checkpoint.sha256})")
         if checkpoint.origin.how == "random":  # a file may hold random weights, too
             click.secho(
                 f"RANDOM WEIGHTS ({checkpoint.name}): this network was never trained, and what it draws is "

@@ -143,6 +143,13 @@ def test_odd_sizes_and_no_frames_are_refused(tmp_path: Path) -> None:
         write_video(tmp_path / "b.mp4", [], 30)
 
 
+@pytest.mark.parametrize("fps", [0, -5, 1e9, float("inf"), float("nan")])
+def test_speeds_that_no_video_has(tmp_path: Path, fps: float) -> None:
+    with pytest.raises(ValueError, match="fps is"):
+        write_video(tmp_path / "a.mp4", [np.zeros((64, 64, 3), np.uint8)], fps)
+    assert not list(tmp_path.iterdir())
+
+
 def test_unknown_decoders_are_refused() -> None:
     assert decoder_name() in DECODERS
     with pytest.raises(ValueError, match="Choose one of: auto, decord, pyav"):

@@ -245,6 +245,18 @@ def test_an_unfinished_run_gives_its_last_weights(file: Path) -> None:
     assert load_checkpoint(last.parent).path == last
 
 
+def test_a_folder_of_unrelated_weights(file: Path) -> None:
+    """Whichever was taken would be a guess; a single one is none."""
+    last = file.with_name("late.safetensors")
+    file.rename(last)
+    assert load_checkpoint(last.parent).path == last
+    last.with_name("front.safetensors").write_bytes(b"others")
+    with pytest.raises(
+        ValueError, match=r"several.*front\.safetensors, late\.safetensors.*Name one"
+    ):
+        load_checkpoint(last.parent)
+
+
 def test_a_folder_without_weights(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"has no \.safetensors file"):
         load_checkpoint(tmp_path)

@@ -322,6 +322,19 @@ def test_unknown_missing_and_misshapen_keys_are_named(
     assert "of another shape: tsf_att_reg.0.weight (1, 3, 7, 7) instead of (1, 3, 5, 5)" in said
 
 
+def test_a_misshapen_layer_is_blamed_itself(tables: SurfaceTables) -> None:
+    """Not the ones behind it, which are as they should be."""
+    shapes = {key: torch.empty(shape) for key, shape in key_list("attlwb_spade").items()}
+    shapes["bg_net.main.0.weight"] = torch.empty(9, 4, 7, 7)
+    assert infer_config(shapes, "odd.pth") == GeneratorConfig()
+
+
+def test_our_own_file_needs_no_import(tmp_path: Path, tables: SurfaceTables) -> None:
+    (tmp_path / "ours.safetensors").touch()
+    with pytest.raises(CheckpointError, match="needs no import: pass it as --weights"):
+        import_weights(tmp_path / "ours.safetensors", tmp_path / "x.safetensors", tables=tables)
+
+
 @pytest.mark.parametrize(
     "key",
     [
