@@ -51,17 +51,20 @@ class _Commands(click.Group):
         with _ended_like_ctrl_c():
             try:
                 return super().invoke(ctx)
-            except (click.exceptions.Exit, click.Abort):
+            except click.exceptions.Exit:
                 raise
-            except Exception as error:
+            except (Exception, KeyboardInterrupt) as error:
                 if "--json" in ctx.meta[_ARGUMENTS]:
-                    text = (
-                        error.format_message()
-                        if isinstance(error, click.ClickException)
-                        else f"{type(error).__name__}: {error}"
-                    )
-                    _print_json(error=text)
+                    _print_json(error=_in_a_sentence(error))
                 raise
+
+
+def _in_a_sentence(error: BaseException) -> str:
+    if isinstance(error, click.ClickException):
+        return error.format_message()
+    if isinstance(error, (KeyboardInterrupt, click.Abort)):
+        return "Ended from outside before it was done; nothing half-written stays."
+    return f"{type(error).__name__}: {error}"
 
 
 @contextmanager
@@ -141,9 +144,9 @@ def imitate(
     \b
     lwgan imitate --source front.png --source back.png --motion dance.mp4 \\
         --weights FILE.safetensors --out out.mp4
-    lwgan imitate --root data/ --source 001/1/1 --motion 001/1/2@10-80 \\
+    lwgan imitate --root data/ --source 001/1/1 --motion 001/1/2@4-12 \\
         --weights FILE.safetensors --size 256 --out out.mp4 --compare compare.mp4
-    lwgan imitate --root data/ --source 001/1/1@0,30 --motion 002/1/2 --view 45 --view -45 \\
+    lwgan imitate --root data/ --source 001/1/1@0,8 --motion 002/1/2 --view 45 --view -45 \\
         --weights FILE.safetensors --out out.mp4
     lwgan imitate --root data/ --source 001/1/1 --motion 001/1/2 --bullet-time 8:24 \\
         --weights random --size 256 --out noise.mp4 --inputs-out inputs.mp4

@@ -387,7 +387,8 @@ class _Part:
 def _place(parts: Sequence[_Part], *, overwrite: bool) -> list[Written]:
     """All into their places together, unless something appeared there while they were drawn."""
     for part in parts:
-        is_there = output_kind(part.out) != "folder" and part.out.exists()
+        is_folder = output_kind(part.out) == "folder"
+        is_there = any(part.out.glob("*.png")) if is_folder else part.out.exists()
         if not overwrite and (is_there or sidecar_of(part.out).exists()):
             raise FileExistsError(
                 f"{part.out} appeared while it was drawn: another process writes there, too. Nothing was "

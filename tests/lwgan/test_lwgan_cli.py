@@ -1,8 +1,11 @@
 """The `lwgan` command, from files to files, with a very small network that has learned nothing."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -411,6 +414,40 @@ def test_errors_say_what_to_do(
     if as_json:
         assert re.search(message, json.loads(result.stdout)["error"], re.DOTALL)
     assert not list(tmp_path.iterdir())
+
+
+def test_who_ends_it_politely_is_heard(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Ctrl-C is: parts vanish, and programs are told."""
+
+    def end(*args: object, **options: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("lwgan.synthesis.draw_batch", end)
+    result = call(*VIEW, "--turn", 4, "--out", tmp_path / "x.mp4", "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["error"].startswith("Ended from outside")
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_no_user_can_mend_is_told_to_programs(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object, **options: object) -> None:
+        raise RuntimeError("the network broke")
+
+    monkeypatch.setattr("lwgan.synthesis.draw_batch", fail)
+    monkeypatch.setattr(
+        "lwgan.cli._print_json", lambda **told: (tmp_path / "told").write_text(str(told))
+    )
+    with pytest.raises(RuntimeError, match="the network broke"):
+        call(*VIEW, "--turn", 4, "--out", tmp_path / "x.mp4", "--json")
+    assert (tmp_path / "told").read_text() == "{'error': 'RuntimeError: the network broke'}"
+    assert [path.name for path in tmp_path.iterdir()] == ["told"]
 
 
 def test_roots_that_are_not_prepared(call: Call, tmp_path: Path) -> None:
