@@ -174,7 +174,7 @@ def test_what_is_free_is_asked_of_machine_and_container(
 
 
 _CHILD = """
-import json, math, resource, sys
+import json, math, sys
 import numpy as np, torch
 torch.set_num_threads(1)
 from iper_toolkit.body import BodyParams, load_body
@@ -204,11 +204,14 @@ worn = tuple(
     for parts in ((), ("upper",), ("feet",), ("facial",))[:people]
 )
 plan = Plan("imitate" if people == 1 else "transfer", worn, params[slice(frames)], 25)
-with open("/proc/self/statm") as table:
-    before = int(table.read().split()[1]) * resource.getpagesize()
+def kibibytes(name):
+    # Of this program alone: what getrusage calls the peak may be that of the process that started it.
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name))
+
+before = kibibytes("VmRSS")
 for frame in synthesize(plan, weights, body, batch=batch, dtype=dtype, temporal=temporal):
     pass
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before)
+print((kibibytes("VmHWM") - before) * 1024)
 """
 
 
