@@ -21,6 +21,7 @@ from iper_toolkit import __version__
 from lwgan.options import (
     JSON,
     PRESET_NAMES,
+    SOURCES,
     DrawingOptions,
     FileOrWord,
     FilePath,
@@ -103,15 +104,7 @@ def main() -> None:
 
 
 @main.command()
-@click.option(
-    "--source",
-    "sources",
-    multiple=True,
-    required=True,
-    metavar="PICTURE|CLIP[@FRAMES]",
-    help="The person: a picture or video with keypoints beside it, or a prepared clip. May be repeated; the "
-    "first counts most.",
-)
+@SOURCES
 @motion_options(required=True)
 @click.option(
     "--view",
@@ -249,15 +242,7 @@ def transfer(
 
 
 @main.command()
-@click.option(
-    "--source",
-    "sources",
-    multiple=True,
-    required=True,
-    metavar="PICTURE|CLIP[@FRAMES]",
-    help="The person: a picture or video with keypoints beside it, or a prepared clip. May be repeated; the "
-    "first counts most.",
-)
+@SOURCES
 @click.option(
     "--turn",
     type=click.IntRange(1),

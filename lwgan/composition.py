@@ -53,7 +53,7 @@ DISCRIMINATOR_BODY_FACTOR = 1.2  # the body's box over the extent of its keypoin
 _CERTAIN: dict[Convention, float] = {"reference": 1.0, "corrected": 0.9}
 # Pixels of the side at which it is found what a source shows, where pictures are smaller: the
 # reference looks at the picture itself, in which hardly a face is seen below this side.
-_VISIBILITY_SIZE: dict[Convention, int] = {"reference": 384, "corrected": VISIBILITY_SIZE}
+VISIBILITY_SIZES: dict[Convention, int] = {"reference": 384, "corrected": VISIBILITY_SIZE}
 
 
 @dataclass(frozen=True)
@@ -317,7 +317,7 @@ def _seen_faces(
         (B, S, F) bool twice: for the flows, and for the texture.
     """
     size = fragments.face.shape[-1]
-    fine = max(size, settings.visibility_size or _VISIBILITY_SIZE[tables.convention])
+    fine = max(size, settings.visibility_size or VISIBILITY_SIZES[tables.convention])
     visible = visible_faces(fragments, tables.num_faces)
     if fine > size:
         visible = visible | faces_in_view(vertices, tables.faces, fine)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from lwgan.composition import VISIBILITY_SIZES
 from lwgan.generators import GeneratorConfig, build_generator
 from lwgan.generators.config import BASELINES
 from lwgan.surface_tables import Convention
@@ -28,8 +29,7 @@ _COMPOSED, _COMPOSED_SOURCE = 12, 11
 _COMPOSING_SOURCE, _FRAME, _FRAME_SOURCE = 80, 60, 2.5
 # Bytes of a source that no size changes: where its faces and vertices lie.
 _FACES_OF_SOURCE = 2**20
-# A source is looked at in a picture of at least this side, and each of its pixels takes so many bytes meanwhile.
-LOOKED_AT: dict[Convention, int] = {"reference": 384, "corrected": 1024}
+# Each pixel of the picture in which a source's visible faces are looked for takes so many bytes meanwhile.
 _LOOKING = 28
 # A previous frame's features: kept, side by side with the other ones', and in part beside the sources'.
 _PAST_COPIES = 2.5
@@ -89,7 +89,7 @@ def estimate_bytes(
     frames = frames_at_once * pixels * per_frame
     widest = config.background_channels[0] if config.background_network else 0
     together = num_sources - people + 1  # of one person at most
-    looked_at = max(size, LOOKED_AT[convention]) ** 2
+    looked_at = max(size, VISIBILITY_SIZES[convention]) ** 2
     setup = max(
         weights * (4 - width),  # the copy is made in float32, then rounded
         pixels * (_COMPOSED + _BACKGROUND_COPIES * widest) * 4,

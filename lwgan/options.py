@@ -57,6 +57,15 @@ BODY = click.option(
     show_default=True,
     help='The body of the fits: "open", or the path of an SMPL file.',
 )
+SOURCES = click.option(
+    "--source",
+    "sources",
+    multiple=True,
+    required=True,
+    metavar="PICTURE|CLIP[@FRAMES]",
+    help="The person: a picture or video with keypoints beside it, or a prepared clip. May be repeated; the "
+    "first counts most.",
+)
 BACKGROUNDS = ("auto", "plate", "network")
 PRESET_NAMES = (
     "attlwb-spade attlwb-front-spade attlwb-adain addlwb avglwb softgate-addlwb softgate-avglwb "

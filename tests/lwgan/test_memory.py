@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from lwgan import composition, memory
+from lwgan import memory
 from lwgan.generators import PRESETS, build_generator
 from lwgan.memory import (
     NotEnoughMemory,
@@ -108,10 +108,6 @@ def test_what_more_of_anything_takes(fewer: dict[str, Any], more: dict[str, Any]
     growth = measured(size=256, **more) - measured(size=256, **fewer)
     expected = estimated({"size": 256, **more}) - estimated({"size": 256, **fewer})
     assert 0.8 < expected / growth < 1.25
-
-
-def test_sources_are_looked_at_in_pictures_of_the_conventions_size() -> None:
-    assert memory.LOOKED_AT == composition._VISIBILITY_SIZE
 
 
 def test_frames_that_look_back_are_drawn_one_by_one() -> None:
