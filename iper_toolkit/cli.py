@@ -5,6 +5,7 @@ Heavy modules are imported inside the commands, so that `--help` answers at once
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
@@ -316,6 +317,78 @@ def preview(
         click.echo("\n".join(str(path) for path in written))
 
 
+@main.command()
+@click.argument("name", required=False)
+@click.option(
+    "--package",
+    type=click.Choice(["iper_toolkit", "lwgan", "benchmarks"]),
+    default=None,
+    help="Only what this package opens.",
+)
+@click.option("--missing", is_flag=True, help="Only files that are missing or damaged.")
+@click.option(
+    "--check",
+    "hashes",
+    is_flag=True,
+    help="Read the files that are there and compare their sha256; exit with 1 if one is wrong.",
+)
+@_JSON
+def assets(
+    name: str | None, package: str | None, missing: bool, hashes: bool, as_json: bool
+) -> None:
+    """List the files that are not code: bodies, weights, judges; with NAME, all that is known of one.
+
+    Nothing is downloaded: the list says what is there, under which licence, how to get the rest and where to put it.
+
+    \b
+    iper assets
+    iper assets lpips-alex
+    iper assets --package benchmarks --missing
+    iper assets --check
+    """
+    if name is not None and (package is not None or missing):
+        raise click.UsageError("NAME is one file; --package and --missing choose among all.")
+    with _plain_errors(as_json):
+        from iper_toolkit.assets import asset_table, assets_folder, find_asset
+
+        chosen = [find_asset(name)] if name is not None else list(asset_table().values())
+        chosen = [asset for asset in chosen if package in (None, asset.package)]
+        faults = {a.name: a.fault(hashes=hashes) for a in chosen if a.path.is_file()}
+        rows = [
+            {
+                **dataclasses.asdict(asset),
+                "path": str(asset.path),
+                "short_licence": asset.short_licence,
+                "status": _status(asset.name, faults),
+                "fault": faults.get(asset.name),
+                "checked": hashes and asset.name in faults and asset.hash_is_known,
+            }
+            for asset in chosen
+        ]
+    shown = [row for row in rows if not (missing and row["status"] == "there")]
+    damaged = [row for row in rows if row["status"] == "damaged"]
+    if as_json:
+        _print_json(ok=not damaged, folder=str(assets_folder()), assets=shown)
+    elif name is not None:
+        _print_asset(rows[0], hashes)
+    else:
+        _print_assets(shown)
+        for row in damaged:
+            click.echo(row["fault"], err=True)
+        there = sum(row["status"] == "there" for row in rows)
+        checked = sum(row["checked"] for row in rows)
+        told = (
+            f" sha256 compared: {checked}; the other files that are there have none on record."
+            if hashes
+            else ""
+        )
+        click.echo(
+            f"{there} of {len(rows)} there, {len(damaged)} damaged.{told} Yours go below {assets_folder()} "
+            "(IPER_ASSETS names another folder). How to get one: iper assets NAME"
+        )
+    sys.exit(1 if hashes and damaged else 0)
+
+
 # ------------------------------------------------------------------------------------------- helping
 
 
@@ -374,6 +447,56 @@ def _progress(*, quiet: bool) -> Iterator[Callable[[str, str | None, int, int], 
                 bar.write(f"{clip_id}: FAILED: {error}", file=sys.stderr)
 
         yield advance
+
+
+def _status(name: str, faults: dict[str, str | None]) -> str:
+    """A file is missing where nothing was looked at; one with a fault is damaged."""
+    if name not in faults:
+        return "missing"
+    return "damaged" if faults[name] else "there"
+
+
+def _print_assets(rows: list[dict[str, Any]]) -> None:
+    """A line a file, under the package that opens it; the file's place comes last, as it may be long."""
+    width = max((len(row["name"]) for row in rows), default=0)
+    licence_width = max((len(row["short_licence"]) for row in rows), default=0)
+    package = None
+    for row in rows:
+        if row["package"] != package:
+            package = row["package"]
+            click.echo(f"{package}:")
+        place = f"(shipped) {row['file']}" if row["shipped"] else row["file"]
+        click.echo(
+            f"  {row['status']:8} {row['name']:{width}}  {row['short_licence']:{licence_width}}  {place}"
+        )
+
+
+def _print_asset(row: dict[str, Any], hashes: bool) -> None:
+    """The whole story of one file."""
+    sha256 = row["sha256"] or (
+        f"begins with {row['sha256_prefix']}" if row["sha256_prefix"] else "not known"
+    )
+    size = "not known" if row["bytes"] is None else f"{row['bytes']:,} bytes"
+    click.echo(f"{row['name']}: {row['title']}")
+    facts = {
+        "status": row["status"]
+        + (", sha256 as known" if row["checked"] and not row["fault"] else ""),
+        "fault": row["fault"],
+        "used by": f"{row['package']}: {row['used_by']}",
+        "licence": row["licence"],
+        "get it": row["how"],
+        "path": row["path"] + (" (shipped)" if row["shipped"] else ""),
+        "sha256": sha256,
+        "size": size,
+        "note": row["note"],
+    }
+    if hashes and row["status"] == "there" and not row["checked"]:
+        from iper_toolkit.assets import find_asset
+
+        facts["found"] = f"sha256 {find_asset(row['name']).digest()}, to compare by hand"
+    for title, text in facts.items():
+        if text is not None:
+            click.echo(f"  {title:8} {text}")
 
 
 def _print_failures(failures: dict[str, str]) -> None:
