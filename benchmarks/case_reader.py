@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.methods import Dressed, Motion, Person
+from benchmarks.metrics import METRICS
 from benchmarks.planning import (
     PreparedClip,
     PreparedDataset,
@@ -55,6 +56,25 @@ class ReadCase:
     frames: tuple[int, ...]  # the truth's number of each drawn picture
     scored: NDArray[np.bool_]  # which of them are scored
     kept: frozenset[int]  # positions whose pictures are kept
+    real: "RealFrames | None" = (
+        None  # where there is no true frame: the person, doing something else
+    )
+
+    @property
+    def follows(self) -> NDArray[np.bool_]:
+        """(number of scored pictures,) whether the one before is of the frame before, so that motion can be judged."""
+        numbers = np.array([n for n, s in zip(self.frames, self.scored, strict=True) if s])
+        if self.case.kind == "instant" or not len(numbers):
+            return np.zeros(len(numbers), bool)  # angles are no motion
+        return np.concatenate([[False], np.diff(numbers) == 1])
+
+
+@dataclass(frozen=True)
+class RealFrames:
+    """Real frames of a person whose pictures have no truth, one beside each: as the official protocol pairs them."""
+
+    clip: Truth
+    frames: tuple[int, ...]  # as many as are drawn
 
 
 class CaseReader:
@@ -70,6 +90,7 @@ class CaseReader:
     ) -> None:
         self._dataset, self._truths, self._settings = dataset, truths, settings
         self._body, self._keep = body, keep
+        self._unpaired = any(METRICS[name].is_unpaired for name in settings.metrics)
         self._opened: dict[str, PreparedClip] = {}  # the clips of the people at hand
 
     def read_people(self, case: Case) -> tuple[Dressed, ...]:
@@ -122,11 +143,18 @@ class CaseReader:
             raise ValueError(f"no frame is left to draw: {case.note}")
         has_truth = KINDS[case.kind].is_scored
         truth, own, valid = self._read_motion(case, driver)
-        scored = valid.copy() if has_truth else np.zeros(len(valid), bool)
+        scored = valid.copy()
         if lost := int((~valid).sum()):
             case = _noted(
                 case, f"{lost} frames of {case.driver} have no valid fit and are not scored"
             )
+        real: RealFrames | None = None
+        if not has_truth:
+            # Slicing past the end leaves pictures over, as in the official package.
+            of_person = np.array(case.real_frames)[: len(scored)]  # type: ignore[attr-defined]
+            scored[len(of_person) :] = False
+            if not self._unpaired:
+                scored[:] = False
         if has_truth and self._settings.targets == "unseen":
             scored &= ~was_shown(case)
         if has_truth and not scored.any():
@@ -136,6 +164,9 @@ class CaseReader:
             wanted = np.flatnonzero(scored) if scored.any() else drawn
             drawn = np.array(spread_evenly(wanted.tolist(), self._settings.max_frames))
         num_kept = {"all": len(drawn), "none": 0, "some": KEPT_PICTURES}[self._keep]
+        if not has_truth:
+            beside = [int(of_person[min(k, len(of_person) - 1)]) for k in drawn.tolist()]
+            real = RealFrames(clip, tuple(beside)) if len(of_person) else None
         bodies = self._motion_bodies(case, people[0].person.params, own)
         motion = Motion(
             case=case.key,
@@ -154,6 +185,7 @@ class CaseReader:
             frames=tuple(case.frames[position] for position in drawn.tolist()),
             scored=scored[drawn],
             kept=frozenset(spread_evenly(drawn.tolist(), num_kept)),
+            real=real,
         )
 
     def _read_motion(

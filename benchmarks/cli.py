@@ -92,8 +92,20 @@ def _shared_run_options(command: Callable[..., None]) -> Callable[..., None]:
             help="For a quick look: at most so many frames a case, spread evenly. 0: all.",
         ),
         click.option(
-            "--metric", "metrics", multiple=True, help="Only this metric; may be repeated."
+            "--metrics",
+            default="default",
+            show_default=True,
+            metavar="WORDS",
+            help="What is scored, with commas: metrics (`lwgan-bench list metrics`), groups of them (pixel, perceptual, "
+            "identity, distribution, temporal, body, official), default, all. What has no weights here is named "
+            "with the remedy.",
         ),
+        click.option(
+            "--flip",
+            is_flag=True,
+            help="Judges of people and faces see mirror images, too, and average.",
+        ),
+        click.option("--random-judges", type=int, default=None, hidden=True),
         click.option("--subjects", default="", help="Only these people, as 001,004."),
         click.option(
             "--keep",
@@ -150,6 +162,7 @@ def main() -> None:
     lwgan-bench score --pictures DIR --root data/     score pictures that another program made
     lwgan-bench leaderboard runs/imitation-iPER       the table, with intervals over people
     lwgan-bench report runs/imitation-iPER            one page with table and pictures
+    lwgan-bench selftest                              whether every metric gives what it should here
     """
 
 
@@ -238,7 +251,9 @@ def _run(
     num_sources: int,
     targets: str,
     max_frames: int,
-    metrics: tuple[str, ...],
+    metrics: str,
+    flip: bool,
+    random_judges: int | None,
     subjects: str,
     keep: str,
     workers: int,
@@ -248,26 +263,37 @@ def _run(
     as_json: bool,
 ) -> None:
     from benchmarks import leaderboard as boards
-    from benchmarks.methods import default_methods
-    from benchmarks.metrics import METRICS
+    from benchmarks.choosing import choose_metrics
+    from benchmarks.judging import Judges
+    from benchmarks.methods import default_methods, estimated_poses
     from benchmarks.planning import Settings
     from benchmarks.record import read_run
     from benchmarks.results import read_rows
+    from benchmarks.sets import read_sets, sets_file
     from benchmarks.tasks import default_kind
     from benchmarks.words import count
     from benchmarks.workers import RunDescription, run_described
     from iper_toolkit.cli import parse_shard
 
+    words = tuple(filter(None, (word.strip() for word in metrics.split(","))))
+    chosen = choose_metrics(
+        words,
+        Judges(random_seed=random_judges),
+        size=size,
+        estimates=estimated_poses(methods),
+    )
     settings = Settings(
         kind=kind or "all",
         size=size,
         num_sources=num_sources,
         targets=targets,  # type: ignore[arg-type]
         max_frames=max_frames,
-        metrics=metrics or tuple(METRICS),
+        metrics=chosen.names,
         subjects=tuple(filter(None, (name.strip() for name in subjects.split(",")))),
         seed=seed,
         task=task,  # type: ignore[arg-type]
+        flip=flip,
+        random_judges=random_judges,
     )
     if kind is None:
         chosen_kind, why = default_kind(task)
@@ -284,6 +310,7 @@ def _run(
         keep=keep,  # type: ignore[arg-type]
         threads=os.cpu_count() or 1,
         retry_failed=retry_failed,
+        missing_metrics=chosen.missing,
         command=_typed(click.get_current_context()),
     )
     part = parse_shard(shard)
@@ -294,7 +321,8 @@ def _run(
     unreadable = summary["unreadable_cases"]
     failed = summary["failures"]
     rows = done.out / "rows.parquet"
-    has_table = rows.is_file() and len(read_rows(rows)) > 0
+    sets = read_sets(sets_file(rows))
+    has_table = rows.is_file() and len(read_rows(rows)) + len(sets) > 0
     nothing_scored = (
         complete and not has_table and any(KINDS[case.kind].is_scored for case in plan.cases)
     )
@@ -307,10 +335,11 @@ def _run(
             missing=plan.missing,
             left_out=plan.left_out,
             unreadable=unreadable,
+            missing_metrics=chosen.missing,
         )
     else:
         if has_table:
-            click.echo(boards.as_text(boards.build_boards(read_rows(rows))), nl=False)
+            click.echo(boards.as_text(boards.build_boards(read_rows(rows), sets)), nl=False)
         _print_problems(
             "failed", {f"{one['method']} on {one['case']}": one["error"] for one in failed}
         )
@@ -327,6 +356,7 @@ def _run(
                 + (" ..." if len(plan.left_out) > 5 else ""),
                 err=True,
             )
+        _print_problems("metrics not scored", _by_reason(chosen.missing))
         _print_problems("without a frame to score, so not in the table", summary["unscored_cases"])
         _print_problems("not in the dataset", plan.missing)
         _print_problems("unreadable", unreadable)
@@ -355,7 +385,9 @@ def _run(
 def merge(out: Path, runs: tuple[Path, ...], as_json: bool) -> None:
     """Join the rows of several runs in one table, OUT.
 
-    The same rows twice count once; different rows for one case of one method are an error.
+    The same rows twice count once; different rows for one case of one method are an error. Scores of whole sets
+    (FID, FReID) of runs that did different cases are scored again as one set; they are written beside, as
+    OUT.sets.parquet.
 
     \b
     lwgan-bench merge all.parquet runs/ours runs/theirs
@@ -363,14 +395,19 @@ def merge(out: Path, runs: tuple[Path, ...], as_json: bool) -> None:
     """
     with _plain_errors():
         from benchmarks.results import merge_tables, read_rows, rows_file, write_rows
+        from benchmarks.run_folder import merged_sets
+        from benchmarks.sets import sets_file, write_sets
 
         tables = {str(path): read_rows(rows_file(path)) for path in runs}
         blocks = merge_tables(tables)
+        sets, left_out = merged_sets(runs)
         write_rows(out, blocks)
+        write_sets(sets_file(out), sets)
     count = sum(len(block) for block in blocks)
     if as_json:
-        _print_json(out=str(out), rows=count, cases=len(blocks))
+        _print_json(out=str(out), rows=count, cases=len(blocks), sets=len(sets), left_out=left_out)
     else:
+        click.echo("".join(f"{one}\n" for one in left_out), err=True, nl=False)
         click.echo(f"{out}: {count} rows, {len(blocks)} cases.")
 
 
@@ -391,12 +428,21 @@ def merge(out: Path, runs: tuple[Path, ...], as_json: bool) -> None:
     help="Numbers that others printed, shown apart: of the same dataset, all, none.",
 )
 @click.option(
+    "--metrics",
+    default="all",
+    show_default=True,
+    metavar="WORDS",
+    help="Only these columns, with commas: metrics, groups of them, default, all.",
+)
+@click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
     default=None,
     help="Also into this file.",
 )
-def leaderboard(runs: tuple[Path, ...], form: str, published: str, out: Path | None) -> None:
+def leaderboard(
+    runs: tuple[Path, ...], form: str, published: str, metrics: str, out: Path | None
+) -> None:
     """Means over people, with 95 % intervals, paired differences and ranks.
 
     RUNS are folders of runs or tables of rows. What is not comparable stands in separate tables.
@@ -408,9 +454,12 @@ def leaderboard(runs: tuple[Path, ...], form: str, published: str, out: Path | N
     with _plain_errors():
         from benchmarks import leaderboard as boards
         from benchmarks.results import concatenated, merge_tables, read_rows, rows_file
+        from benchmarks.run_folder import merged_sets
 
         table = concatenated(merge_tables({str(path): read_rows(rows_file(path)) for path in runs}))
-        found = boards.build_boards(table)
+        sets, left_out = merged_sets(runs)
+        click.echo("".join(f"{one}\n" for one in left_out), err=True, nl=False)
+        found = boards.build_boards(*boards.only_metrics(table, sets, metrics))
         datasets = {board.facts["dataset"] for board in found}
         numbers = [
             number
@@ -439,6 +488,47 @@ def report(run_folder: Path) -> None:
 
         page = write_report(run_folder)
     click.echo(str(page))
+
+
+@main.command()
+@_JSON
+def selftest(as_json: bool) -> None:
+    """Compute every metric on a few golden pictures and compare with what it should be.
+
+    Judges whose weights belong to others are checked with random weights: their code is proven, your file is not.
+    Exits 1 if a value is off.
+
+    \b
+    lwgan-bench selftest
+    """
+    with _plain_errors():
+        from benchmarks.selftest import Check, check_installation
+
+        checks: list[Check] = []
+        unchecked: dict[str, str] = {}
+        for one in check_installation():
+            if isinstance(one, tuple):
+                unchecked[one[0]] = one[1]
+                continue
+            checks.append(one)
+            if not as_json:
+                judge = f"  ({one.judge})" if one.judge else ""
+                verdict = "ok   " if one.is_right else "WRONG"
+                click.echo(
+                    f"{verdict}  {one.metric:24}  expected {one.expected:<14.8g} found {one.found:<14.8g}{judge}"
+                )
+    wrong = [one.metric for one in checks if not one.is_right]
+    if as_json:
+        found = {one.metric: {"expected": one.expected, "found": one.found} for one in checks}
+        _print_json(ok=not wrong, wrong=wrong, metrics=found, unchecked=unchecked)
+    else:
+        _print_problems("not checked", unchecked)
+        click.echo(
+            f"{len(checks) - len(wrong)} of {len(checks)} metrics are right."
+            if wrong
+            else f"All {len(checks)} metrics are right."
+        )
+    sys.exit(1 if wrong else 0)
 
 
 @main.command("list")
@@ -472,7 +562,8 @@ def list_command(what: str, root: Path, protocol: str, as_json: bool) -> None:
             from benchmarks.metrics import METRICS
 
             found["metrics"] = {
-                name: f"{card.better} is better, {card.unit}. {card.definition}"
+                name: f"[{card.group}{'' if card.is_default else ', not by default'}] {card.better} is better, "
+                f"{card.unit}. {card.definition}{f' Judge: {card.judge}.' if card.judge else ''}"
                 for name, card in METRICS.items()
             }
         if what in ("all", "protocols"):
@@ -580,6 +671,14 @@ def _in_words(outcomes: list[Outcome]) -> str:
     ]
     cases = ", ".join(dict.fromkeys(one.case for one in outcomes))
     return "; ".join([cases, *bad])
+
+
+def _by_reason(missing: dict[str, str]) -> dict[str, str]:
+    """Reasons are long and shared: "fid, kid" -> why."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in missing.items():
+        by_reason.setdefault(reason, []).append(name)
+    return {", ".join(names): reason for reason, names in by_reason.items()}
 
 
 def _print_problems(title: str, problems: dict[str, str]) -> None:

@@ -98,6 +98,10 @@ class Drawing:
         for name, values in scores.items():
             self._scores.setdefault(name, []).append(values)
 
+    def fail(self, error: BaseException) -> None:
+        """Count the case as failed, for what was found beside its pictures."""
+        self.failure = Failure.of(error)
+
     def values(self) -> dict[str, NDArray[np.float64]]:
         return {name: np.concatenate(parts) for name, parts in self._scores.items()}
 

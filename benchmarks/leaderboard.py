@@ -1,9 +1,9 @@
 """Rows to a ranked table: frame -> case -> clip -> person -> mean, with intervals over people.
 
 Rows that are not comparable (another protocol, size, dataset ...: `results.COMPARABLE`) make separate
-boards, and masks of another source separate columns. A failed frame counts as the card's failure
-value; a frame without a finite score is left out, and counted beside the mean. Two methods are compared
-on the cases that both have drawn.
+boards, and masks of another source or judges with other weights separate columns. A failed frame counts as the
+card's failure value; a frame without a finite score is left out, and counted beside the mean. Two methods are
+compared on the cases that both have drawn. Scores of whole sets are one number a method: without interval and rank.
 """
 
 import csv
@@ -18,10 +18,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from benchmarks.choosing import wanted_metrics
 from benchmarks.intervals import FEWEST_SUBJECTS, Mean, mean_interval, paired_difference, ranks
-from benchmarks.metrics import METRICS
-from benchmarks.results import COMPARABLE, to_frame
+from benchmarks.metrics import GROUPS, METRICS
+from benchmarks.results import COMPARABLE, MEASURE, to_frame
+from benchmarks.sets import METHOD, SET_SCHEMA
 from benchmarks.tasks import KINDS
 from benchmarks.words import count
 from iper_toolkit.assets import manifests_folder
@@ -35,28 +38,62 @@ class Column:
     version: str
     region: str
     mask_source: str  # empty if the metric uses no mask
+    judge: str  # digest of the judge's weights; empty if there is none
     title: str
     better: str
     unit: str
+    group: str  # key of metrics.GROUPS
+    is_set: bool = False  # one number of all pictures
+    cases_digest: str = ""  # of a set: which cases it is of
 
     @property
-    def key(self) -> tuple[str, str, str]:
-        return (self.metric, self.version, self.mask_source)
+    def key(self) -> tuple[str, str, str, str, str]:
+        return (self.metric, self.version, self.mask_source, self.judge, self.cases_digest)
 
     @property
     def is_official(self) -> bool:
         """Whether it is in the official package's form, which stands apart from the standard one."""
-        return self.metric.endswith("_official")
+        return self.group == "official"
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the judge's weights have learned nothing."""
+        return self.judge.startswith("random")
+
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether the judge has seen drawn people only."""
+        return METRICS[self.metric].is_synthetic
+
+    @property
+    def arrow(self) -> str:
+        return "↑" if self.better == "higher" else "↓"
 
     @property
     def heading(self) -> str:
-        masks = f" [masks: {self.mask_source}]" if self.mask_source else ""
-        return f"{self.title}{masks} {'↑' if self.better == 'higher' else '↓'}"
+        random = " [RANDOM weights]" if self.is_random else ""
+        return f"{self.title}{random} {self.arrow}"
+
+    @property
+    def digits(self) -> int:
+        """Decimals that are shown: as many as the unit's usual size leaves readable."""
+        if self.unit in ("dB", "mm", "degrees", "px") or self.group == "distribution":
+            return 2
+        return 5 if self.metric.startswith("warping_error") else 4
 
     def format(self, value: float | None) -> str:
-        if value is None or math.isnan(value):
-            return "-"
-        return f"{value:.2f}" if self.unit == "dB" else f"{value:.4f}"
+        return "-" if value is None or math.isnan(value) else f"{value:.{self.digits}f}"
+
+
+@dataclass(frozen=True)
+class SetFacts:
+    """What the number of a set rests on; `warning` is empty where nothing speaks against it."""
+
+    n: int
+    m: int
+    dimensions: int
+    status: str
+    warning: str
 
 
 @dataclass(frozen=True)
@@ -66,6 +103,7 @@ class Cell:
     mean: Mean
     rank: int | None
     num_undefined: int  # frames without a finite score, left out
+    of_set: SetFacts | None = None  # what a set's number rests on
 
 
 @dataclass(frozen=True)
@@ -129,68 +167,140 @@ class Published:
     seen: str
 
 
-def build_boards(table: pa.Table) -> list[Board]:
+def build_boards(table: pa.Table, sets: pa.Table | None = None) -> list[Board]:
     """All boards of a table of rows: imitation, transfer, view, and each sorted by what it is about.
 
+    Args:
+        table: rows of frames.
+        sets: rows of whole sets (`benchmarks.sets`); None: there are none.
+
     Raises:
-        ValueError: the table is empty, or names a metric that this version does not know.
+        ValueError: the tables are empty, or name a metric that this version does not know.
     """
     rows = to_frame(table)
-    if rows.empty:
+    of_sets = (sets if sets is not None else SET_SCHEMA.empty_table()).to_pandas()
+    if rows.empty and of_sets.empty:
         raise ValueError("The table holds no scores. Cross-imitation has none by paired metrics.")
-    unknown = sorted(set(rows["metric"].unique()) - set(METRICS))
-    if unknown:
+    named = {*rows["metric"].unique(), *of_sets["metric"].unique()}
+    if unknown := sorted(named - set(METRICS)):
         raise ValueError(f"This version knows no metric {', '.join(unknown)}; update it.")
-    rows["method"] = _labels(rows)
+    labels = _labels(rows, of_sets)
+    for frame in (rows, of_sets):
+        frame["method"] = [
+            labels[identity] for identity in frame[list(METHOD)].itertuples(index=False, name=None)
+        ]
+    facts = pd.concat([rows[list(COMPARABLE)], of_sets[list(COMPARABLE)]]).drop_duplicates()
     boards = [
-        _board(dict(zip(COMPARABLE, facts, strict=True)), part)
-        for facts, part in rows.groupby(list(COMPARABLE), observed=True, sort=True)
+        _board(
+            dict(zip(COMPARABLE, values, strict=True)),
+            _matching(rows, values),
+            _matching(of_sets, values),
+        )
+        for values in sorted(facts.itertuples(index=False, name=None), key=str)
     ]
     return sorted(boards, key=lambda board: list(KINDS).index(board.facts["kind"]))
 
 
-def _labels(rows: pd.DataFrame) -> pd.Series:
-    """What each row's method is called: its name, and where one name has several versions or weights, those too."""
-    told = ["method", "method_version", "weights"]
-    identities = list(rows[told].drop_duplicates().astype(str).itertuples(index=False, name=None))
-    names = [name for name, _, _ in identities]
-    labels = rows["method"].astype(str)
-    for name, version, weights in identities:
-        if names.count(name) > 1:
-            own = (rows[told] == [name, version, weights]).all(axis=1)
-            ours = f"weights {weights[:8]}" if weights else "no weights"
-            labels[own] = f"{name} (version {version}, {ours})"
-    return labels.astype("category")
-
-
-def _board(facts: dict[str, Any], rows: pd.DataFrame) -> Board:
-    order = list(METRICS)
-    keys = rows[["metric", "metric_version", "region", "mask_source"]].drop_duplicates()
-    columns = tuple(
-        sorted(
-            (
-                Column(
-                    metric=str(key.metric),
-                    version=str(key.metric_version),
-                    region=str(key.region),
-                    mask_source=str(key.mask_source),
-                    title=METRICS[str(key.metric)].title,
-                    better=METRICS[str(key.metric)].better,
-                    unit=METRICS[str(key.metric)].unit,
-                )
-                for key in keys.itertuples(index=False)
-            ),
-            key=lambda column: (order.index(column.metric), column.version, column.mask_source),
-        )
+def only_metrics(table: pa.Table, sets: pa.Table, words: str) -> tuple[pa.Table, pa.Table]:
+    """The rows of some metrics alone; `words` as `choosing.wanted_metrics` takes them, with commas."""
+    names = wanted_metrics(tuple(filter(None, (word.strip() for word in words.split(",")))))
+    values = pa.array(names)
+    return tuple(  # type: ignore[return-value]
+        one.filter(pc.is_in(one["metric"], value_set=values)) for one in (table, sets)
     )
-    methods = sorted(str(name) for name in rows["method"].unique())
-    by_case = {column.key: _case_means(rows, column) for column in columns}
+
+
+def _matching(frame: pd.DataFrame, values: Sequence[Any]) -> pd.DataFrame:
+    own = pd.Series(True, index=frame.index)
+    for name, value in zip(COMPARABLE, values, strict=True):
+        own &= frame[name] == value
+    return frame[own]
+
+
+def _labels(*frames: pd.DataFrame) -> dict[tuple[str, str, str], str]:
+    """What each method is called: its name, and where one name has several versions or weights, those too."""
+    identities = {
+        tuple(map(str, one))
+        for frame in frames
+        for one in frame[list(METHOD)].drop_duplicates().itertuples(index=False, name=None)
+    }
+    names = [name for name, _, _ in identities]
+    labels = {}
+    for name, version, weights in identities:
+        ours = f"weights {weights[:8]}" if weights else "no weights"
+        told = f"{name} (version {version}, {ours})" if names.count(name) > 1 else name
+        labels[name, version, weights] = told
+    return labels
+
+
+def _columns(rows: pd.DataFrame, of_sets: pd.DataFrame) -> tuple[Column, ...]:
+    """One of each measure that was taken, in METRICS' order."""
+    measured = [(key, "", False) for key in _measures(rows, MEASURE)]
+    measured += [
+        (key[:-1], key[-1], True) for key in _measures(of_sets, (*MEASURE, "cases_digest"))
+    ]
+    order = list(METRICS)
+    columns = [
+        Column(
+            metric=metric,
+            version=version,
+            region=region,
+            mask_source=mask_source,
+            judge=judge,
+            title=METRICS[metric].title,
+            better=METRICS[metric].better,
+            unit=METRICS[metric].unit,
+            group=METRICS[metric].group,
+            is_set=is_set,
+            cases_digest=cases,
+        )
+        for (metric, version, region, mask_source, judge), cases, is_set in measured
+    ]
+    return tuple(sorted(columns, key=lambda column: (order.index(column.metric), column.key)))
+
+
+def _measures(frame: pd.DataFrame, names: Sequence[str]) -> list[tuple[str, ...]]:
+    found = frame[list(names)].drop_duplicates()
+    return [tuple(map(str, one)) for one in found.itertuples(index=False, name=None)]
+
+
+def _of_column(frame: pd.DataFrame, column: Column) -> pd.DataFrame:
+    """The rows of one measure."""
+    own = (
+        (frame["metric"] == column.metric)
+        & (frame["metric_version"] == column.version)
+        & (frame["mask_source"] == column.mask_source)
+        & (frame["judge"] == column.judge)
+    )
+    if column.is_set:
+        own &= frame["cases_digest"] == column.cases_digest
+    return frame[own]
+
+
+def _set_cell(of_sets: pd.DataFrame, column: Column, method: str) -> Cell:
+    own = _of_column(of_sets, column)
+    found = own[own["method"] == method].to_dict("records")
+    if not found:
+        return Cell(mean_interval(np.empty(0)), None, 0)
+    row = found[0]
+    value = float(row["value"]) if row["value"] is not None else math.nan
+    facts = SetFacts(
+        int(row["n"]), int(row["m"]), int(row["dimensions"]), row["status"], row["warning"]
+    )
+    return Cell(Mean(value, int(row["num_subjects"]), None, None), None, 0, facts)
+
+
+def _board(facts: dict[str, Any], rows: pd.DataFrame, of_sets: pd.DataFrame) -> Board:
+    columns = _columns(rows, of_sets)
+    methods = sorted({*rows["method"].unique(), *of_sets["method"].unique()})
+    of_frames = [column for column in columns if not column.is_set]
+    by_case = {column.key: _case_means(rows, column) for column in of_frames}
     means = {key: _subject_means(found) for key, found in by_case.items()}
     cases = rows[["method", "case", "subject"]].drop_duplicates()
     num_cases = int(cases["case"].nunique())
     places = {}
     whole = [name for name in methods if int((cases["method"] == name).sum()) == num_cases]
-    for column in columns:
+    for column in of_frames:
         of_column = means[column.key]
         comparable = {name: of_column[name].to_numpy() for name in whole if name in of_column}
         places[column.key] = ranks(comparable, METRICS[column.metric].better)
@@ -199,14 +309,12 @@ def _board(facts: dict[str, Any], rows: pd.DataFrame) -> Board:
         own = rows[rows["method"] == name]
         cells = []
         for column in columns:
+            if column.is_set:
+                cells.append(_set_cell(of_sets, column, name))
+                continue
             of_column = means[column.key]
             values = of_column[name].to_numpy() if name in of_column else np.empty(0)
-            undefined = own[
-                (own["metric"] == column.metric)
-                & (own["metric_version"] == column.version)
-                & (own["mask_source"] == column.mask_source)
-                & (own["status"] == "undefined")
-            ]
+            undefined = _of_column(own[own["status"] == "undefined"], column)
             cells.append(
                 Cell(
                     mean_interval(values),
@@ -226,7 +334,7 @@ def _board(facts: dict[str, Any], rows: pd.DataFrame) -> Board:
                 cells=tuple(cells),
             )
         )
-    decisive = _decisive(columns, [means[column.key] for column in columns])
+    decisive = _decisive(columns, [means.get(column.key, pd.DataFrame()) for column in columns])
     ordered = tuple(_sorted(entries, decisive, columns[decisive].better, num_cases))
     return Board(
         facts={name: _plain(value) for name, value in facts.items()},
@@ -237,7 +345,12 @@ def _board(facts: dict[str, Any], rows: pd.DataFrame) -> Board:
             Pair(
                 first.method,
                 second.method,
-                tuple(_difference(by_case[c.key], first.method, second.method) for c in columns),
+                tuple(
+                    _set_difference(first.cells[k], second.cells[k])
+                    if column.is_set
+                    else _difference(by_case[column.key], first.method, second.method)
+                    for k, column in enumerate(columns)
+                ),
             )
             for first, second in combinations(ordered, 2)
         ),
@@ -248,11 +361,7 @@ def _board(facts: dict[str, Any], rows: pd.DataFrame) -> Board:
 
 def _case_means(rows: pd.DataFrame, column: Column) -> pd.DataFrame:
     """Mean over the frames of each case: (subject, clip, case) x methods, NaN where there is no score."""
-    own = rows[
-        (rows["metric"] == column.metric)
-        & (rows["metric_version"] == column.version)
-        & (rows["mask_source"] == column.mask_source)
-    ]
+    own = _of_column(rows, column)
     failure = METRICS[column.metric].failure_value
     scores = own[["method", "subject", "clip", "case"]].copy()
     scores["value"] = own["value"].where(own["status"] != "failed", failure)
@@ -275,16 +384,31 @@ def _difference(of_cases: pd.DataFrame, first: str, second: str) -> Mean:
     return paired_difference(means[first].to_numpy(), means[second].to_numpy())
 
 
+def _set_difference(first: Cell, second: Cell) -> Mean:
+    """Of two methods by one number each: without an interval."""
+    difference = first.mean.mean - second.mean.mean
+    return Mean(difference, min(first.mean.n, second.mean.n), None, None)
+
+
 def _decisive(columns: Sequence[Column], means: Sequence[pd.DataFrame]) -> int:
     """The person counts more than the still scene, the standard form more than the official package's.
 
     Of one metric on masks of several sources, the one that covers most people decides.
     """
 
-    def place(k: int) -> tuple[bool, bool, int, int]:
+    def place(k: int) -> tuple[bool, bool, bool, bool, int, int]:
         column = columns[k]
         order = list(METRICS).index(column.metric)
-        return (column.is_official, column.region != "person", order, -len(means[k]))
+        trusted = not (column.is_set or column.is_random)
+        of_person = column.region == "person"
+        return (
+            not trusted,
+            column.is_set,
+            column.is_official,
+            not of_person,
+            order,
+            -len(means[k]),
+        )
 
     return min(range(len(columns)), key=place)
 
@@ -353,34 +477,62 @@ def _lines(board: Board, layout: Layout) -> list[str]:
         f"{count(board.num_subjects, 'person', 'people')}, {count(board.num_cases, 'case')}",
         "",
     ]
-    head = ["method", *(column.heading for column in board.columns), "failed", "frames"]
-    body = [
-        [
-            entry.method,
-            *(_cell_text(c, k) for c, k in zip(entry.cells, board.columns, strict=True)),
-            f"{entry.num_failed} of {entry.num_cases}",
-            str(entry.num_frames),
-        ]
-        for entry in board.entries
-    ]
-    lines += layout([head, *body])
-    if board.pairs:
-        lines += ["", "Differences, paired by person:", ""]
-        differences = [
+    groups = grouped(board.columns)
+    for title, picked in groups:
+        columns = [board.columns[k] for k in picked]
+        head = ["method", *(column.heading for column in columns)]
+        body = [
             [
-                f"{pair.first} - {pair.second}",
-                *(map(_difference_text, pair.differences, board.columns)),
+                entry.method,
+                *(_cell_text(entry.cells[k], board.columns[k]) for k in picked),
             ]
-            for pair in board.pairs
+            for entry in board.entries
         ]
-        lines += layout([["methods", *(column.heading for column in board.columns)], *differences])
-    lines += ["", *_remarks(board), ""]
+        if title == groups[0][0]:
+            head += ["failed", "frames"]
+            for line, entry in zip(body, board.entries, strict=True):
+                line += [f"{entry.num_failed} of {entry.num_cases}", str(entry.num_frames)]
+        lines += [f"{title}:", "", *layout([head, *body]), ""]
+        told = [k for k in picked if not board.columns[k].is_set]
+        if board.pairs and told:
+            differences = [
+                [
+                    f"{pair.first} - {pair.second}",
+                    *(_difference_text(pair.differences[k], board.columns[k]) for k in told),
+                ]
+                for pair in board.pairs
+            ]
+            head = ["paired by person", *(board.columns[k].heading for k in told)]
+            lines += [*layout([head, *differences]), ""]
+    lines += [*_remarks(board), ""]
     return lines
+
+
+# Columns that still fit a terminal side by side.
+_MOST_COLUMNS = 6
+
+
+def grouped(columns: Sequence[Column]) -> list[tuple[str, list[int]]]:
+    """Titles of tables, and which columns stand in each: by group, those of the person first, a few at a time."""
+    tables = []
+    for group, title in GROUPS.items():
+        picked = [k for k, column in enumerate(columns) if column.group == group]
+        picked.sort(key=lambda k: columns[k].region != "person")
+        for first in range(0, len(picked), _MOST_COLUMNS):
+            part = picked[first : first + _MOST_COLUMNS]
+            tables.append((title if first == 0 else f"{title}, continued", part))
+    return tables
 
 
 def _cell_text(cell: Cell, column: Column) -> str:
     half = cell.mean.half_width
     text = column.format(cell.mean.mean)
+    if cell.of_set is not None:
+        facts = cell.of_set
+        if facts.status != "ok":
+            return facts.status
+        pictures = str(facts.n) if facts.m in (0, facts.n) else f"{facts.n}/{facts.m}"
+        return f"{text} (n {pictures}, d {facts.dimensions}{', !' if facts.warning else ''})"
     if half is not None:
         text += f" ± {column.format(half)}"
     if cell.rank is not None:
@@ -420,11 +572,44 @@ def _remarks(board: Board) -> list[str]:
         remarks.append("A failed case counts with the worst score on every frame.")
     if any(cell.num_undefined for entry in board.entries for cell in entry.cells):
         remarks.append("Frames without a finite score are left out of the mean.")
+    remarks += _remarks_on_judges(board)
     if caveat := KINDS[board.facts["kind"]].caveat:
         remarks.append(caveat)
     if board.facts["synthetic"]:
         remarks.append("The people are synthetic: scores say nothing about photographs.")
     return remarks
+
+
+def _remarks_on_judges(board: Board) -> list[str]:
+    """What a reader must know of columns whose judges are not what papers use."""
+    remarks = []
+    if any(column.is_synthetic for column in board.columns):
+        remarks.append(
+            "-mini: judges of our own, synthetic-trained, not comparable with published numbers."
+        )
+    if any(column.is_random for column in board.columns):
+        remarks.append(
+            "RANDOM weights: the judge has learned nothing; these columns show that the way works, and nothing else."
+        )
+    for warning, titles in set_warnings(board).items():
+        remarks.append(f"!: {', '.join(titles)}: {warning}.")
+    masks = sorted({column.mask_source for column in board.columns if column.mask_source})
+    if masks:
+        remarks.append(f"Person: masks of source {', '.join(masks)}.")
+    return remarks
+
+
+def set_warnings(board: Board) -> dict[str, list[str]]:
+    """What speaks against numbers of sets -> the titles of those."""
+    found: dict[str, list[str]] = {}
+    for k, column in enumerate(board.columns):
+        for entry in board.entries:
+            facts = entry.cells[k].of_set
+            if facts is not None and facts.warning:
+                titles = found.setdefault(facts.warning.removesuffix("."), [])
+                if column.title not in titles:
+                    titles.append(column.title)
+    return found
 
 
 def _published_text(published: Sequence[Published], layout: Layout) -> str:

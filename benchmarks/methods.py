@@ -23,6 +23,9 @@ from numpy.typing import NDArray
 
 from iper_toolkit.body import Body, BodyParams
 from iper_toolkit.images import read_image
+from iper_toolkit.keypoints import read_keypoints
+from iper_toolkit.true_pictures import FIT
+from iper_toolkit.unpickle import read_fit
 
 # Names of folders beside the methods' in a run's pictures.
 RESERVED_NAMES = ("source", "target")
@@ -253,12 +256,62 @@ class PictureFolder:
         for position in motion.positions:
             yield read_image(found[position])
 
+    def estimates(self, motion: Motion) -> "FoundPoses":
+        """The poses that somebody found in a case's pictures and put beside them, in their order.
+
+        ``CASE/keypoints.json`` or ``CASE/keypoints/`` as `iper prepare` reads keypoints; ``CASE/pose_shape.pkl`` as
+        iPER's fits.
+
+        Raises:
+            ValueError: a file cannot be read, or has another number of pictures than the case.
+        """
+        folder, places = self.folder / motion.case, list(motion.positions)
+        keypoints = params = None
+        for name in ("keypoints.json", "keypoints"):
+            if (folder / name).exists():
+                table = np.asarray(read_keypoints(folder / name).body25, np.float64)
+                keypoints = self._chosen(folder / name, table, places, motion.case_length)
+        if (folder / FIT).is_file():
+            fit = read_fit(folder / FIT)
+            columns = [np.asarray(fit[name], np.float64) for name in ("cams", "pose", "shape")]
+            columns[2] = np.broadcast_to(columns[2], (len(columns[1]), columns[2].shape[-1]))
+            whole = np.concatenate(columns, axis=1)
+            params = self._chosen(folder / FIT, whole, places, motion.case_length)
+        return FoundPoses(keypoints, params)
+
+    @property
+    def estimated(self) -> tuple[str, ...]:
+        """What was estimated in these pictures: "keypoints", "estimated_fit"."""
+        keypoints = any(self.folder.rglob("keypoints.json")) or any(self.folder.rglob("keypoints"))
+        fits = any(self.folder.rglob(FIT))
+        return (*["keypoints"] * keypoints, *["estimated_fit"] * fits)
+
+    @staticmethod
+    def _chosen(
+        path: Path, table: NDArray[np.float64], places: list[int], length: int
+    ) -> NDArray[np.float64]:
+        if len(table) not in (length, len(places)):
+            raise ValueError(f"{path} is of {len(table)} pictures; the case has {length}.")
+        return table[places] if len(table) == length else table
+
+
+@dataclass(frozen=True)
+class FoundPoses:
+    """Poses found in N generated pictures; None where nobody looked.
+
+    keypoints: (N, 25, 3) BODY_25 x, y in the picture's pixels and confidence; params: (N, 85) camera, pose, shape.
+    """
+
+    keypoints: NDArray[np.float64] | None = None
+    params: NDArray[np.float64] | None = None
+
 
 def _digest_of_pictures(folder: Path) -> str:
-    """sha256 of the names and contents of all numbered pictures below a folder."""
+    """sha256 of the names and contents of all numbered pictures below a folder, and of poses found in them."""
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.png")):
-        if path.stem.isdigit():
+    poses = {*folder.rglob("*.json"), *folder.rglob(FIT)}
+    for path in sorted({*folder.rglob("*.png"), *poses}):
+        if path.stem.isdigit() or path in poses:
             with path.open("rb") as file:
                 content = hashlib.file_digest(file, "sha256").hexdigest()
             digest.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
@@ -283,6 +336,16 @@ BUILT_IN: dict[str, Callable[[], Method]] = {
     "warp": _make_warp,
     "warp-clothes": _make_warp_clothes,
 }
+
+
+def estimated_poses(specs: Sequence[str]) -> tuple[str, ...]:
+    """What poses somebody estimated in the pictures of folders that are named as methods."""
+    found: list[str] = []
+    for spec in specs:
+        name, _, rest = spec.rpartition("=")
+        if rest.startswith("folder:"):
+            found += PictureFolder(Path(rest.removeprefix("folder:")), name).estimated
+    return tuple(dict.fromkeys(found))
 
 
 def default_methods(task: str) -> tuple[str, ...]:

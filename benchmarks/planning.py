@@ -19,6 +19,15 @@ from iper_toolkit.true_pictures import TruthTables
 
 Targets = Literal["unseen", "official"]
 _T = TypeVar("_T")
+# Metrics that score any picture, without a file of anybody's; `choosing.choose_metrics` finds what else there is.
+PIXEL_NAMES = tuple(
+    name
+    for name, card in METRICS.items()
+    if card.per_frame is not None
+    and not card.judge
+    and set(card.needs) <= {"mask"}
+    and card.smallest_side <= 16
+)
 # A chunk of true frames of this side still fits the memory of one computer.
 MAX_SIZE = 4096
 
@@ -73,10 +82,12 @@ class Settings:
     num_sources: int = 1  # source frames that a method is given
     targets: Targets = "unseen"  # whether source frames are scored: "official" scores them
     max_frames: int = 0  # scored frames a case, spread evenly over it; 0: all
-    metrics: tuple[str, ...] = tuple(METRICS)
+    metrics: tuple[str, ...] = PIXEL_NAMES
     subjects: tuple[str, ...] = ()  # () is everybody
     seed: int = 0
     task: TaskName | Literal["all"] = "imitation"
+    flip: bool = False  # whether judges of people see mirror images, too, and average
+    random_judges: int | None = None  # tests only: judges with random weights of this seed
 
     def __post_init__(self) -> None:
         kinds_of(self.task, self.kind)  # says so if the task has no such kind

@@ -27,6 +27,7 @@ from benchmarks.page import (
 from benchmarks.record import read_run
 from benchmarks.results import COMPARABLE, read_rows, rows_file, to_frame
 from benchmarks.score_tables import outcome, score_groups
+from benchmarks.sets import read_sets, sets_file
 from benchmarks.tasks import KINDS
 from benchmarks.words import NONE, count, listed, megabytes, number, seconds, sentence_count
 from iper_toolkit.atomic import write_atomically
@@ -81,7 +82,8 @@ def _page(run_folder: Path) -> Page:
     run = read_run(run_folder)
     table = read_rows(rows_file(run_folder))
     rows = to_frame(table)
-    boards = leaderboard.build_boards(table) if len(table) else []
+    sets = read_sets(sets_file(rows_file(run_folder)))
+    boards = leaderboard.build_boards(table, sets) if len(table) + len(sets) else []
     methods = list(run["methods"])
     colors = {name: k % NUM_COLORS for k, name in enumerate(sorted(methods))}
     cases = gallery.read_cases(run_folder, methods)
@@ -321,6 +323,7 @@ def _board(
         (rows["metric"] == decisive.metric)
         & (rows["metric_version"] == decisive.version)
         & (rows["mask_source"] == decisive.mask_source)
+        & (rows["judge"] == decisive.judge)
     ]
     methods = [entry.method for entry in board.entries]
     kind = KINDS[board.facts["kind"]]
@@ -455,6 +458,11 @@ def _rules(run: dict[str, Any], boards: Sequence[leaderboard.Board]) -> list[Fac
             "it counts with the metric's failure value, given below.",
         ),
     ]
+    if run.get("missing_metrics"):
+        rules += [
+            Fact(f"Not scored: {', '.join(names)}", why)
+            for why, names in _by_reason(run["missing_metrics"]).items()
+        ]
     if sources:
         rules.append(
             Fact(
@@ -466,6 +474,13 @@ def _rules(run: dict[str, Any], boards: Sequence[leaderboard.Board]) -> list[Fac
     return rules
 
 
+def _by_reason(missing: dict[str, str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, why in missing.items():
+        found.setdefault(why, []).append(name)
+    return found
+
+
 def _metric_note(name: str) -> MetricNote:
     card = METRICS[name]
     paper = "" if card.paper == "-" else f" {card.paper}."
@@ -475,7 +490,7 @@ def _metric_note(name: str) -> MetricNote:
         better=card.better,
         unit=NONE if card.unit == "1" else card.unit,
         region=card.region,
-        failure=f"{card.failure_value:g}",
+        failure=NONE if card.failure_value is None else f"{card.failure_value:g}",
         definition=f"{card.definition}{paper}",
     )
 

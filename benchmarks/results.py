@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from iper_toolkit.atomic import write_atomically
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
 
 _COLUMNS: tuple[tuple[str, pa.DataType, str], ...] = (
     ("method", pa.string(), "name of the method"),
@@ -37,8 +37,17 @@ _COLUMNS: tuple[tuple[str, pa.DataType, str], ...] = (
     ),
     ("metric", pa.string(), "name of the metric's card"),
     ("metric_version", pa.string(), "version of the metric's card"),
-    ("region", pa.string(), "frame, or person: on the mask"),
-    ("mask_source", pa.string(), "where the mask came from; empty if the metric uses none"),
+    ("region", pa.string(), "what of the picture is looked at: frame, person, face, body"),
+    (
+        "mask_source",
+        pa.string(),
+        "where the mask, or what says where to look, came from; empty if the metric uses none",
+    ),
+    (
+        "judge",
+        pa.string(),
+        "sha256 of the weights of the network that judged; random-SEED if they have learned nothing; empty: none did",
+    ),
     ("value", pa.float64(), "the score; null if undefined or failed"),
     (
         "status",
@@ -88,7 +97,8 @@ COMPARABLE = (
 )
 # What names one case of one method: a block of rows that is written, moved and merged as a whole.
 BLOCK = ("method", "method_version", "weights", *COMPARABLE, "case")
-_WITHIN_BLOCK = ("metric", "metric_version", "region", "mask_source", "frame")
+MEASURE = ("metric", "metric_version", "region", "mask_source", "judge")  # what was measured
+_WITHIN_BLOCK = (*MEASURE, "frame")
 
 
 @dataclass(frozen=True)
@@ -123,7 +133,8 @@ class Scores:
     """One metric on the frames of one case.
 
     `values`: (N,) float64, one a frame; NaN or infinite where the metric has no finite score. None if the
-    method failed on the case.
+    method failed on the case. `has_score`: (N,) bool, frames that have a row; None: all (a metric of motion has
+    none on frames without the frame before).
     """
 
     metric: str
@@ -131,23 +142,30 @@ class Scores:
     region: str
     mask_source: str
     values: np.ndarray | None
+    judge: str = ""
+    has_score: np.ndarray | None = None
 
 
 def case_table(facts: CaseFacts, frames: Sequence[int], scores: Iterable[Scores]) -> pa.Table:
     """The rows of one case, sorted: one a frame and metric."""
     columns: dict[str, list[object]] = {name: [] for name in (*_WITHIN_BLOCK, "value", "status")}
-    for one in sorted(scores, key=lambda s: (s.metric, s.metric_version, s.region, s.mask_source)):
+    for one in sorted(
+        scores, key=lambda s: (s.metric, s.metric_version, s.region, s.mask_source, s.judge)
+    ):
         if one.values is not None and one.values.shape != (len(frames),):
             raise ValueError(
                 f"{one.metric}: {one.values.shape} values for {len(frames)} frames of {facts.case}."
             )
         for k, frame in enumerate(frames):
+            if one.has_score is not None and not one.has_score[k]:
+                continue
             value = None if one.values is None else float(one.values[k])
             finite = value is not None and math.isfinite(value)
             columns["metric"].append(one.metric)
             columns["metric_version"].append(one.metric_version)
             columns["region"].append(one.region)
             columns["mask_source"].append(one.mask_source)
+            columns["judge"].append(one.judge)
             columns["frame"].append(frame)
             columns["value"].append(value if finite else None)
             columns["status"].append(

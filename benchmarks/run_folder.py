@@ -5,6 +5,8 @@
     run.json                              settings, versions, speed, memory, failures
     rows.parquet                          the table; only methods that are through with every readable case
     cases/<method>/<case key>.parquet     one case's rows: its being there says that the case is done
+    sets.parquet                          scores of whole sets of pictures, of the same methods
+    features/<method>/<case key>.npz      what judges of sets saw in the pictures; "target": in the true ones
     cases/<method>/<case key>.json        how it went: version, seconds, what failed and why
     unreadable/<case key>.json            why the files of a case could not be read; goes when they can
     pictures/<method>/<case key>/         00000.png ..., numbered within the case
@@ -18,7 +20,7 @@ One folder holds one version of a method, and cases of one set of settings.
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -26,11 +28,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 import iper_toolkit
 from benchmarks.case_reader import ReadCase
 from benchmarks.drawing import Drawing
+from benchmarks.judging import Judges
 from benchmarks.machine import machine, peak_device_memory_bytes, peak_memory_bytes, versions
 from benchmarks.methods import RESERVED_NAMES, Dressed, Method
 from benchmarks.metrics import METRICS
@@ -46,7 +50,26 @@ from benchmarks.record import (
     unreadable_path,
     write_json,
 )
-from benchmarks.results import CaseFacts, Scores, case_table, merge_tables, read_rows, write_rows
+from benchmarks.results import (
+    CaseFacts,
+    Scores,
+    case_table,
+    merge_tables,
+    read_rows,
+    rows_file,
+    write_rows,
+)
+from benchmarks.scoring import CaseScorer
+from benchmarks.sets import (
+    Member,
+    features_path,
+    merge_sets,
+    read_sets,
+    score_sets,
+    sets_file,
+    write_features,
+    write_sets,
+)
 from benchmarks.tasks import KINDS
 from iper_toolkit.atomic import locked, remove_dead_parts
 from iper_toolkit.cases import Case
@@ -73,6 +96,8 @@ class RunFolder:
 
     Args:
         path: absolute, because a method may change the working folder.
+        judges: whose digests stand in the rows.
+        missing_metrics: why metrics that were asked for are not scored, for run.json.
         command: what was typed, for run.json.
         retry_failed: whether a case on which a method failed counts as not done.
     """
@@ -87,6 +112,8 @@ class RunFolder:
         *,
         body_id: str,
         device: str,
+        judges: Judges,
+        missing_metrics: Mapping[str, str],
         command: str,
         retry_failed: bool,
     ) -> None:
@@ -94,6 +121,7 @@ class RunFolder:
         self._dataset, self._protocol, self._truths = dataset, protocol, truths
         self._settings = settings
         self._body_id, self._device = body_id, device
+        self._judges, self._missing_metrics = judges, dict(missing_metrics)
         self._command, self._retry_failed = command, retry_failed
 
     # ------------------------------------------------------------------------------- going on in it
@@ -233,24 +261,33 @@ class RunFolder:
                 continue  # a shared one was left here by another method's turn
             write_image(path, picture)
 
-    def store(self, read: ReadCase, drawing: Drawing) -> Outcome:
+    def store(self, read: ReadCase, drawing: Drawing, scorer: CaseScorer) -> Outcome:
         """Rows last: when they are there, everything of the case is."""
         case, method = read.case, drawing.method
         failed = drawing.failure is not None
         scored_frames = [f for f, s in zip(read.frames, read.scored, strict=True) if s]
         values = drawing.values()
-        metrics = [METRICS[name] for name in self._settings.metrics]
+        metrics = [one for one in scorer.metrics if scored_frames and scorer.has(method.name, one)]
+        judges = {one.name: self._judges.digest(one.judge) if one.judge else "" for one in metrics}
+        masks = (read.real.clip if read.real is not None else read.truth).mask_source
         scores = [
             Scores(
                 metric.name,
                 str(metric.version),
                 metric.region,
-                read.truth.mask_source if "mask" in metric.needs else "",
+                masks if "mask" in metric.needs else "",
                 None if failed else values[metric.name],
+                judges[metric.name],
+                scorer.kept(metric),
             )
             for metric in metrics
-            if scored_frames
+            if metric.kind == "frame"
         ]
+        facts = self._facts(read, method)
+        of_sets = {one.name: judges[one.name] for one in metrics if one.kind == "set"}
+        if of_sets and not failed:
+            for name in (method.name, "target"):
+                write_features(features_path(self.path, name, case.key), scorer.features(name))
         rows, record = case_paths(self.path, method.name, case.key)
         status: Literal["ok", "failed"] = "failed" if failed else "ok"
         error = drawing.failure.reason if drawing.failure else ""
@@ -269,6 +306,9 @@ class RunFolder:
                 "error": error,
                 "traceback": drawing.failure.traceback if drawing.failure else "",
                 "note": case.note,
+                "facts": dataclasses.asdict(facts),
+                "judges_of_sets": of_sets,
+                "mask_source": masks,
                 "num_drawn": drawing.count,
                 "num_scored": 0 if failed else len(scored_frames),
                 "seconds_draw": drawing.seconds,
@@ -290,7 +330,7 @@ class RunFolder:
         for folder in (self.path / "pictures" / method.name / case.key, rows.parent):
             if folder.is_dir():
                 remove_dead_parts(folder)
-        write_rows(rows, [case_table(self._facts(read, method), scored_frames, scores)])
+        write_rows(rows, [case_table(facts, scored_frames, scores)])
         return Outcome(case.key, method.name, status, error)
 
     def _facts(self, read: ReadCase, method: Method) -> CaseFacts:
@@ -359,10 +399,18 @@ class RunFolder:
                         path = case_paths(self.path, name, key)[0]
                         tables[str(path)] = read_rows(path)
                 write_rows(self.path / "rows.parquet", merge_tables(tables))
+                self._write_sets(through, keys)
             complete = not unreadable and all(method.name in through for method in methods)
             summary = self._summary(plan, names, through, unreadable)
             write_json(self.path / "run.json", summary | {"complete": complete})
         return complete
+
+    def _write_sets(self, methods: Sequence[str], keys: Sequence[str]) -> None:
+        members = set_members(self.path, methods, keys)
+        metrics = [METRICS[name] for name in self._settings.metrics]
+        path = self.path / "sets.parquet"
+        if any(metric.kind == "set" for metric in metrics):
+            write_sets(path, score_sets(members, metrics, known=read_sets(path)))
 
     def _summary(
         self,
@@ -413,6 +461,7 @@ class RunFolder:
             "num_cases": len(plan.cases),
             "missing_cases": plan.missing,
             "left_out": list(plan.left_out),
+            "missing_metrics": self._missing_metrics,
             "unreadable_cases": unreadable,
             "unscored_cases": unscored,
             "methods": methods,
@@ -423,6 +472,43 @@ class RunFolder:
             "machine": machine(),
             "versions": versions(),
         }
+
+
+def set_members(run: Path, methods: Sequence[str], case_keys: Sequence[str]) -> list[Member]:
+    """The cases of some methods that a run's folder holds, as far as they have scores of sets."""
+    found = []
+    for name in methods:
+        for one in read_records(run, name, case_keys):
+            if one["judges_of_sets"]:
+                found.append(
+                    Member(
+                        facts=one["facts"],
+                        features=features_path(run, name, one["case"]),
+                        truth=features_path(run, "target", one["case"]),
+                        judges=one["judges_of_sets"],
+                        mask_source=one["mask_source"],
+                        has_failed=one["status"] == "failed",
+                    )
+                )
+    return found
+
+
+def all_set_members(run: Path) -> list[Member]:
+    """Every case of every method that a run's folder holds, as far as it has scores of sets."""
+    found = []
+    for folder in sorted((run / "cases").iterdir()) if (run / "cases").is_dir() else []:
+        keys = [
+            path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.json")
+        ]
+        found += set_members(run, [folder.name], sorted(keys))
+    return found
+
+
+def merged_sets(runs: Sequence[Path]) -> tuple[pa.Table, list[str]]:
+    """The set scores of several runs' folders and tables as one table, and what had to be left out."""
+    tables = {str(path): read_sets(sets_file(rows_file(path))) for path in runs}
+    members = {str(path): all_set_members(path) for path in runs if path.is_dir()}
+    return merge_sets(tables, members)
 
 
 def _of_wearer(read: ReadCase, wearer: Dressed) -> str:

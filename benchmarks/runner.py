@@ -9,16 +9,15 @@ method, and tried again next time. What a run leaves behind is `run_folder.RunFo
 import hashlib
 import random
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from benchmarks.case_reader import CaseReader, Keep, ReadCase
 from benchmarks.drawing import Drawing
+from benchmarks.judging import Judges
 from benchmarks.machine import check_device
 from benchmarks.methods import (
     METHOD_ERRORS,
@@ -30,9 +29,10 @@ from benchmarks.methods import (
     check_identity,
     is_built_in,
 )
-from benchmarks.metrics import METRICS, Metric, score_frames
+from benchmarks.metrics import METRICS, Metric
 from benchmarks.planning import Plan, PreparedDataset, Settings, clips_of, plan_cases
 from benchmarks.run_folder import Outcome, RunFolder
+from benchmarks.scoring import CaseScorer, TruePiece
 from benchmarks.tasks import KINDS
 from iper_toolkit.body import Body, BodyMismatch
 from iper_toolkit.cases import Case
@@ -60,6 +60,8 @@ class Run:
         threads: that score frames side by side.
         truths: the true pictures beside the dataset's clips; None: there are none.
         retry_failed: whether cases on which a method failed are drawn again.
+        features: folder for what judges make of true pictures, for the next run; None: nothing is kept.
+        missing_metrics: why metrics that were asked for are not scored, for run.json.
         command: what was typed, for run.json; empty when called from Python.
 
     Raises:
@@ -80,6 +82,8 @@ class Run:
         keep: Keep = "some",
         threads: int = 1,
         retry_failed: bool = False,
+        features: Path | None = None,
+        missing_metrics: Mapping[str, str] | None = None,
         command: str = "",
     ) -> None:
         names = [method.name for method in methods]
@@ -97,6 +101,9 @@ class Run:
         self.truths = truths if truths is not None else TruthTables()
         self._device = device
         self._metrics: tuple[Metric, ...] = tuple(METRICS[name] for name in settings.metrics)
+        self._judges = Judges(
+            device, random_seed=settings.random_judges, flip=settings.flip, cache=features
+        )
         self._reader = CaseReader(dataset, self.truths, settings, body, keep)
         self._folder = RunFolder(
             out.absolute(),  # because a method may change the working folder
@@ -106,6 +113,8 @@ class Run:
             settings,
             body_id=body.id,
             device=device,
+            judges=self._judges,
+            missing_metrics=missing_metrics or {},
             command=command,
             retry_failed=retry_failed,
         )
@@ -203,70 +212,66 @@ class Run:
         for drawing in drawings:
             with drawing.own_randomness():
                 self._seed(f"{drawing.method.name}/{read.case.key}")
-        needs_mask = any("mask" in metric.needs for metric in self._metrics)
-        with ThreadPoolExecutor(self._threads) as pool:
-            for first in range(0, len(read.frames), CHUNK):
-                part = slice(first, first + CHUNK)
-                frames = np.array(read.frames[part])
-                positions = np.array(read.motion.positions[part])
-                scored = read.scored[part]
-                is_kept = np.array([position in read.kept for position in positions], bool)
-                decoded = scored | is_kept
-                try:
-                    wanted = frames[decoded].tolist()
-                    truth = read.truth.frames(wanted, self.settings.size)
-                    masks = None
-                    if needs_mask and scored.any():
-                        masks = read.truth.masks(wanted, self.settings.size)
-                except _FILE_ERRORS as error:
-                    raise _Unreadable(error) from error
+        scorer = CaseScorer(
+            read, self._metrics, self._judges, self.body, self.settings.size, self._threads
+        )
+        for drawing in drawings:
+            self._expect_estimates(scorer, drawing, read)
+        for first in range(0, len(read.frames), CHUNK):
+            part = slice(first, first + CHUNK)
+            try:
+                piece = self._see(read, scorer, part)
+            except _FILE_ERRORS as error:
+                raise _Unreadable(error) from error
+            positions, scored = np.array(read.motion.positions[part]), read.scored[part]
+            for drawing in drawings:
+                pictures = drawing.take(len(positions))
+                if pictures is None:
+                    continue
                 self._folder.keep_pictures(
-                    "target", read.case, positions[decoded], truth, read.kept
+                    drawing.method.name, read.case, positions, pictures, read.kept
                 )
-                of_scored = scored[decoded]
-                for drawing in drawings:
-                    pictures = drawing.take(len(frames))
-                    if pictures is None:
-                        continue
-                    self._folder.keep_pictures(
-                        drawing.method.name, read.case, positions, pictures, read.kept
-                    )
-                    if not scored.any():
-                        continue
-                    drawing.add_scores(
-                        self._score_frames(
-                            pool,
-                            pictures[scored],
-                            truth[of_scored],
-                            None if masks is None else masks[of_scored],
-                        )
-                    )
+                if piece is not None:
+                    drawing.add_scores(scorer.score(drawing.method.name, piece, pictures[scored]))
         if self.keep != "none":
             self._folder.keep_sources(read)
         outcomes = []
         for drawing in drawings:
             drawing.finish()
-            outcomes.append(self._folder.store(read, drawing))
+            outcomes.append(self._folder.store(read, drawing, scorer))
         return outcomes
 
-    def _score_frames(
-        self,
-        pool: ThreadPoolExecutor,
-        pictures: NDArray[np.uint8],
-        truth: NDArray[np.uint8],
-        masks: NDArray[np.uint8] | None,
-    ) -> dict[str, NDArray[np.float64]]:
-        parts = [part for part in np.array_split(np.arange(len(truth)), self._threads) if len(part)]
+    def _see(self, read: ReadCase, scorer: CaseScorer, part: slice) -> TruePiece | None:
+        """Decode some true pictures, keep those that are to be kept, and look at those to compare with, if any."""
+        size, scored = self.settings.size, read.scored[part]
+        positions = np.array(read.motion.positions[part])
+        is_kept = np.array([position in read.kept for position in positions], bool)
+        # Where there is no truth, what is kept is the driver, and what is compared with lies elsewhere.
+        decoded = is_kept if read.real is not None else scored | is_kept
+        truth = read.truth.frames(np.array(read.frames[part])[decoded].tolist(), size)
+        self._folder.keep_pictures("target", read.case, positions[decoded], truth, read.kept)
+        if not scored.any():
+            return None
+        places = np.flatnonzero(scored) + part.start
+        if read.real is not None:
+            clip, wanted = read.real.clip, [read.real.frames[place] for place in places.tolist()]
+            pictures = clip.frames(wanted, size)
+        else:
+            clip, wanted = read.truth, np.array(read.frames)[places].tolist()
+            pictures = truth[scored[decoded]]
+        masks = clip.masks(wanted, size) if scorer.needs_masks else None
+        return scorer.see_truth(places, pictures, masks)
 
-        def score(part: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
-            mask = None if masks is None else masks[part]
-            return score_frames(self._metrics, pictures[part], truth[part], mask)
-
-        scored = list(pool.map(score, parts))
-        return {
-            metric.name: np.concatenate([one[metric.name] for one in scored] or [np.empty(0)])
-            for metric in self._metrics
-        }
+    @staticmethod
+    def _expect_estimates(scorer: CaseScorer, drawing: Drawing, read: ReadCase) -> None:
+        """Poses that somebody estimated beforehand, where the method has any."""
+        estimates = getattr(drawing.method, "estimates", None)
+        if estimates is None or drawing.failure is not None:
+            return
+        try:
+            scorer.expect(drawing.method.name, estimates(read.motion))
+        except METHOD_ERRORS as error:
+            drawing.fail(error)
 
     def _seed(self, key: str) -> None:
         """Global randomness that depends on the seed and the work alone, not on what ran before."""

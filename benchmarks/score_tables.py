@@ -9,29 +9,18 @@ from collections.abc import Sequence
 
 from benchmarks.charts import Estimate, interval_chart
 from benchmarks.intervals import FEWEST_SUBJECTS, Mean
-from benchmarks.leaderboard import Board, Column, Entry, Pair
+from benchmarks.leaderboard import Board, Column, Entry, Pair, grouped
+from benchmarks.leaderboard import Cell as LeaderboardCell
 from benchmarks.page import Cell, Comparison, Group, MethodRow, MetricHead
 from benchmarks.words import MINUS, NONE, number
 
 
 def score_groups(board: Board, colors: dict[str, int]) -> tuple[Group, ...]:
-    """The standard metrics, then, apart from them, those in the official package's form."""
-    standard, official = _picked(board)
-    groups = []
-    if standard:
-        groups.append(_group("Leaderboard", board, standard, colors, separate=False))
-    if official:
-        groups.append(
-            _group("In the official package's form", board, official, colors, separate=True)
-        )
-    return tuple(groups)
-
-
-def _picked(board: Board) -> tuple[list[int], list[int]]:
-    """Indices of the standard and of the official columns, those of the person first."""
-    order = sorted(range(len(board.columns)), key=lambda k: board.columns[k].region != "person")
-    official = [k for k in order if board.columns[k].is_official]
-    return [k for k in order if k not in official], official
+    """A table for each group of metrics; those in the official package's form come last and apart."""
+    return tuple(
+        _group(title, board, picked, colors, separate=board.columns[picked[0]].is_official)
+        for title, picked in grouped(board.columns)
+    )
 
 
 def outcome(board: Board) -> str:
@@ -68,7 +57,7 @@ def _group(
     separate: bool,
 ) -> Group:
     columns = [board.columns[k] for k in picked]
-    several = {c.metric for c in columns if sum(o.metric == c.metric for o in columns) > 1}
+    several = {c.metric for c in columns if sum(o.metric == c.metric for o in board.columns) > 1}
     heads = tuple(_head(column, column.metric in several) for column in columns)
     rows = tuple(
         MethodRow(entry.method, colors[entry.method], tuple(_cell(board, entry, k) for k in picked))
@@ -84,9 +73,11 @@ def _group(
                 Estimate(entry.method, colors[entry.method], mean.mean, mean.low, mean.high)
                 for entry in board.entries
                 for mean in [entry.cells[k].mean]
+                if not math.isnan(mean.mean)
             ],
         )
         for k, column, head in zip(picked, columns, heads, strict=True)
+        if not column.is_set and any(not math.isnan(e.cells[k].mean.mean) for e in board.entries)
     ]
     comparisons = [
         _comparison(pair, pair.differences[k], board.columns[k], head)
@@ -100,10 +91,20 @@ def _group(
     )
     if enough:
         caption += "Shaded: the best mean; whether others can be told apart from it is said below."
+    if any(column.is_set for column in columns):
+        caption += (
+            " A number of a whole set has neither interval nor rank; below it stand how many generated and true pictures "
+            "it is of and the dimensions of their features. Compare such numbers at equal counts only."
+        )
+    if any(column.is_synthetic for column in columns):
+        caption += " The judges called mini are our own, synthetic-trained: not comparable with published numbers."
+    if any(column.is_random for column in columns):
+        caption += " RANDOM weights: that judge has learned nothing."
     if separate:
         caption = (
-            "The forms in which the official evaluation package computes SSIM and PSNR: on pictures mapped to "
-            f"[-1, 1]. They are other numbers than those above; never compare across. {caption}"
+            "The forms in which the official evaluation package computes its scores: SSIM and PSNR on pictures mapped to "
+            f"[-1, 1], people by boxes that are off, and sets by ImageNet features. They are other numbers than those "
+            f"above; never compare across. {caption}"
         )
     return Group(
         title=title,
@@ -120,12 +121,18 @@ def _group(
 
 def _head(column: Column, name_masks: bool) -> MetricHead:
     masks = f", masks: {column.mask_source}" if name_masks else ""
-    unit = column.unit if column.unit == "dB" else ""  # a wordy one stands with the definitions
-    return MetricHead(column.metric, f"{column.title}{masks}", f"{column.better} is better", unit)
+    # A wordy unit stands with the definitions.
+    unit = column.unit if column.unit in ("dB", "mm", "px", "degrees") else ""
+    random = " (RANDOM weights)" if column.is_random else ""
+    return MetricHead(
+        column.metric, f"{column.title}{masks}{random}", f"{column.better} is better", unit
+    )
 
 
 def _cell(board: Board, entry: Entry, k: int) -> Cell:
     cell, column = entry.cells[k], board.columns[k]
+    if cell.of_set is not None:
+        return _set_cell(cell, column, entry)
     ranked = [one.cells[k].mean.mean for one in board.entries if one.cells[k].rank is not None]
     best = max if column.better == "higher" else min
     return Cell(
@@ -138,6 +145,26 @@ def _cell(board: Board, entry: Entry, k: int) -> Cell:
         undefined=number(cell.num_undefined),
         failed=f"{entry.num_failed} of {entry.num_cases}" if entry.num_failed else "0",
         best=cell.rank is not None and cell.mean.mean == best(ranked),
+    )
+
+
+def _set_cell(cell: LeaderboardCell, column: Column, entry: Entry) -> Cell:
+    facts = cell.of_set
+    assert facts is not None  # the caller asked
+    pictures = (
+        number(facts.n) if facts.m in (0, facts.n) else f"{number(facts.n)} / {number(facts.m)}"
+    )
+    told = f"n {pictures}, d {number(facts.dimensions)}{', few' if facts.warning else ''}"
+    return Cell(
+        mean=_text(column, cell.mean.mean),
+        interval=told if facts.status == "ok" else facts.status,
+        has_interval=True,
+        rank=NONE,
+        people=number(cell.mean.n),
+        frames=number(facts.n),
+        undefined=NONE if facts.status == "ok" else facts.warning,
+        failed=f"{entry.num_failed} of {entry.num_cases}" if entry.num_failed else "0",
+        best=False,
     )
 
 
@@ -158,6 +185,8 @@ def _verdict(pair: Pair, difference: Mean, column: Column) -> str:
     first, second = pair.first, pair.second
     if math.isnan(difference.mean):
         return f"{first} and {second} have no case in common"
+    if column.is_set:
+        return "one number of all pictures: no interval"
     if difference.low is None or difference.high is None:
         return f"too few people to tell {first} and {second} apart"
     if difference.low <= 0 <= difference.high:
@@ -191,4 +220,4 @@ def _interval(column: Column, mean: Mean, *, signed: bool = False) -> str:
 
 
 def _digits(column: Column) -> int:
-    return 2 if column.unit == "dB" else 4
+    return column.digits

@@ -3,10 +3,10 @@
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -38,6 +38,7 @@ class RunDescription:
     keep: Keep = "some"
     threads: int = 1  # of one process
     retry_failed: bool = False
+    missing_metrics: Mapping[str, str] = field(default_factory=dict)  # why some are not scored
     command: str = ""  # what was typed, for run.json
 
     def absolute(self) -> "RunDescription":
@@ -70,6 +71,8 @@ class RunDescription:
             keep=self.keep,
             threads=self.threads,
             retry_failed=self.retry_failed,
+            features=self.root / "cache" / "judged",
+            missing_metrics=self.missing_metrics,
             command=self.command,
         )
 

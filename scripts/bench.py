@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from benchmarks.machine import machine, versions
 from benchmarks.metrics import METRICS, score_frames
+from benchmarks.planning import PIXEL_NAMES
 from iper_toolkit.body.model import BodyParams, load_body
 from iper_toolkit.camera import project
 from iper_toolkit.raster import rasterize
@@ -130,10 +131,10 @@ def bench_metrics_at(size: int) -> dict[str, Any]:
     mask = np.zeros((1, size, size), np.uint8)
     mask[:, size // 8 : -size // 8, size // 3 : -size // 3] = 255
     best = {
-        name: min(spans(partial(METRICS[name].per_frame, generated, truth, mask), 10))
+        name: min(spans(partial(score_frames, [METRICS[name]], generated, truth, mask), 10))
         for name in ("ssim", "psnr", "l1")
     }
-    everything = list(METRICS.values())
+    everything = [METRICS[name] for name in PIXEL_NAMES]
     best["all together"] = min(spans(lambda: score_frames(everything, generated, truth, mask), 10))
     theirs = min(spans(lambda: structural_similarity(truth[0], generated[0], channel_axis=-1), 4))
     return {
@@ -142,6 +143,16 @@ def bench_metrics_at(size: int) -> dict[str, Any]:
         "ssim_scikit_image_ms": theirs,
         "ssim_times_as_fast": theirs / best["ssim"],
     }
+
+
+def bench_judging() -> list[dict[str, Any]]:
+    """All that looks at people, against the official package's way, with all threads of the machine."""
+    from bench_metrics import bench_judging as measure
+
+    torch.set_num_threads(os.cpu_count() or 1)
+    found = measure()
+    torch.set_num_threads(1)
+    return found
 
 
 # ---------------------------------------------------------------------------------------- prepare
@@ -362,7 +373,7 @@ def bench_generator() -> list[dict[str, Any]]:
 
 # ------------------------------------------------------------------------------------------- command
 
-SECTIONS = ("raster", "metrics", "prepare", "fit", "synth", "generator")
+SECTIONS = ("raster", "metrics", "judging", "prepare", "fit", "synth", "generator")
 
 
 @click.command(help=__doc__)
@@ -389,6 +400,8 @@ def main(sections: tuple[str, ...], json_file: Path | None, frames: int, repeat:
             figures[section] = bench_raster()
         elif section == "metrics":
             figures[section] = bench_metrics()
+        elif section == "judging":
+            figures[section] = bench_judging()
         elif section == "fit":
             figures[section] = bench_fit()
         elif section == "synth":

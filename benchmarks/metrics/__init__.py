@@ -1,116 +1,38 @@
-"""All metrics, by name. A metric is one entry here: a function and its card."""
+"""All metrics, by name. A metric is one entry: a function and its card; each family has a file of cards."""
 
-from benchmarks.metrics import pixel
-from benchmarks.metrics.card import Metric, score_frames
+from benchmarks.metrics.body_cards import BODY
+from benchmarks.metrics.card import Metric, SetScore, score_frames, score_pair
+from benchmarks.metrics.distribution_cards import DISTRIBUTION
+from benchmarks.metrics.identity_cards import IDENTITY
+from benchmarks.metrics.official_cards import OFFICIAL
+from benchmarks.metrics.perceptual_cards import PERCEPTUAL
+from benchmarks.metrics.pictures import Estimates, Pair, Pictures
+from benchmarks.metrics.pixel_cards import PIXEL
+from benchmarks.metrics.temporal_cards import TEMPORAL
 
-__all__ = ["METRICS", "Metric", "score_frames"]
+__all__ = [
+    "GROUPS",
+    "METRICS",
+    "Estimates",
+    "Metric",
+    "Pair",
+    "Pictures",
+    "SetScore",
+    "score_frames",
+    "score_pair",
+]
 
-METRICS: dict[str, Metric] = {
-    "ssim": Metric(
-        name="ssim",
-        version=1,
-        title="SSIM",
-        definition="7x7 uniform windows, sample covariance, K1 .01, K2 .03, range 255; mean over valid windows and channels.",
-        better="higher",
-        unit="1",
-        region="frame",
-        paper="Wang et al. 2004, as scikit-image computes it by default",
-        failure_value=-1.0,
-        per_frame=pixel.ssim,
-        together=pixel.scores,
-    ),
-    "ssim_person": Metric(
-        name="ssim_person",
-        version=1,
-        title="SSIM (person)",
-        definition="The map of ssim, averaged over the valid windows whose centre lies on the true person's mask.",
-        better="higher",
-        unit="1",
-        region="person",
-        paper="Wang et al. 2004, on the mask",
-        failure_value=-1.0,
-        per_frame=pixel.ssim_person,
-        needs=("mask",),
-        together=pixel.scores,
-    ),
-    "ssim_official": Metric(
-        name="ssim_official",
-        version=1,
-        title="SSIM (official form)",
-        definition="ssim of pictures mapped to [-1, 1] with range 2, the form of iPER's published numbers.",
-        better="higher",
-        unit="1",
-        region="frame",
-        paper="Liu et al. 2021, their evaluation package",
-        failure_value=-1.0,
-        per_frame=pixel.ssim_official,
-        together=pixel.scores,
-    ),
-    "psnr": Metric(
-        name="psnr",
-        version=2,
-        title="PSNR",
-        definition="10 log10(255^2 / MSE) over all pixels and channels, the MSE at least that of one grey level in one value.",
-        better="higher",
-        unit="dB",
-        region="frame",
-        paper="-",
-        failure_value=0.0,
-        per_frame=pixel.psnr,
-        together=pixel.scores,
-    ),
-    "psnr_person": Metric(
-        name="psnr_person",
-        version=2,
-        title="PSNR (person)",
-        definition="10 log10(255^2 / MSE) over the pixels and channels of the true person's mask, the MSE at least that of one grey level in one value.",
-        better="higher",
-        unit="dB",
-        region="person",
-        paper="-",
-        failure_value=0.0,
-        per_frame=pixel.psnr_person,
-        needs=("mask",),
-        together=pixel.scores,
-    ),
-    "psnr_official": Metric(
-        name="psnr_official",
-        version=1,
-        title="PSNR (official form)",
-        definition="PSNR on [-1, 1] with range 2, but range 1 (6.02 dB less) where the truth has no value below 128; +inf for identical pictures.",
-        better="higher",
-        unit="dB",
-        region="frame",
-        paper="Liu et al. 2021, their evaluation package",
-        failure_value=pixel.OFFICIAL_PSNR_MINIMUM,
-        per_frame=pixel.psnr_official,
-        together=pixel.scores,
-    ),
-    "l1": Metric(
-        name="l1",
-        version=1,
-        title="L1",
-        definition="Mean absolute difference over all pixels and channels, as a share of the range.",
-        better="lower",
-        unit="share of the range",
-        region="frame",
-        paper="-",
-        failure_value=1.0,
-        per_frame=pixel.l1,
-        together=pixel.scores,
-    ),
-    "l1_person": Metric(
-        name="l1_person",
-        version=1,
-        title="L1 (person)",
-        definition="Mean absolute difference over the pixels and channels of the true person's mask, as a share of the range.",
-        better="lower",
-        unit="share of the range",
-        region="person",
-        paper="-",
-        failure_value=1.0,
-        per_frame=pixel.l1_person,
-        needs=("mask",),
-        together=pixel.scores,
-    ),
+METRICS: dict[str, Metric] = (
+    PIXEL | PERCEPTUAL | IDENTITY | DISTRIBUTION | TEMPORAL | BODY | OFFICIAL
+)
+
+# The tables of a leaderboard, in order: what a group is called.
+GROUPS: dict[str, str] = {
+    "pixel": "Pixels",
+    "perceptual": "Perception",
+    "identity": "Identity",
+    "distribution": "Distributions: one number of all pictures",
+    "temporal": "Motion",
+    "body": "Body",
+    "official": "In the official package's form",
 }

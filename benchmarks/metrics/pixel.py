@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from benchmarks.metrics.card import Frames, Masks, Scores
+from benchmarks.metrics.arrays import Frames, Masks, Scores
 
 # SSIM (Wang 2004) as scikit-image computes it by default: 7x7 uniform window, sample covariance.
 WINDOW = 7

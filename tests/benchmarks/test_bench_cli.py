@@ -13,7 +13,7 @@ from benchmarks.results import read_rows
 from iper_toolkit.clip import Dataset
 from iper_toolkit.protocols import Protocol
 
-QUICK = ["--size", "48", "--metric", "l1", "--metric", "l1_person"]
+QUICK = ["--size", "48", "--metrics", "l1,l1_person"]
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_leaderboard_of_two_runs_into_a_file(call: Any) -> None:
     ("arguments", "said"),
     [
         (["run", "--method", "wrap"], "Unknown method 'wrap'"),
-        (["run", "--metric", "beauty"], "Unknown metrics ['beauty']"),
+        (["run", "--metrics", "beauty"], "Unknown metrics beauty"),
         (["run", "--shard", "4/4"], "shard is '4/4'"),
         (
             ["run", "--subjects", "003,009", *QUICK],

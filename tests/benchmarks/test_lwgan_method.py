@@ -245,7 +245,7 @@ def test_the_command_takes_several_weights(
 
     monkeypatch.setattr(Dataset, "open", classmethod(lambda _, root: dataset))
     monkeypatch.chdir(tmp_path)
-    arguments = ["run", "--task", "view", "--size", "48", "--metric", "l1", "--out", "run"]
+    arguments = ["run", "--task", "view", "--size", "48", "--metrics", "l1", "--out", "run"]
     arguments += ["--protocol", "every-task", "--kind", "scored", "--root", "root"]
     arguments += ["--method", "lwgan", "--weights", str(weights), "--method", f"b=lwgan:{weights}"]
     done = CliRunner().invoke(main, arguments, catch_exceptions=False)
@@ -270,7 +270,7 @@ def test_a_mistyped_size_is_a_sentence_and_leaves_no_folder(
 
     monkeypatch.setattr(Dataset, "open", classmethod(lambda _, root: dataset))
     monkeypatch.chdir(tmp_path)
-    arguments = ["run", "--task", "view", "--kind", "turn", "--metric", "l1", "--out", "run"]
+    arguments = ["run", "--task", "view", "--kind", "turn", "--metrics", "l1", "--out", "run"]
     arguments += ["--protocol", "every-task", "--method", f"lwgan:{weights}", "--size"]
     for workers in ("1", "2"):
         done = CliRunner().invoke(main, [*arguments, "50", "--workers", workers])
