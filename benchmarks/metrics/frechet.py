@@ -53,7 +53,7 @@ class FeatureMoments:
 
     n: int
     mean: NDArray[np.float64]  # (d,)
-    root: NDArray[np.float64]  # (r, d), r <= min(n, d) or one row more than the merged parts had
+    root: NDArray[np.float64]  # (r, d), r <= d
 
     def __post_init__(self) -> None:
         if self.n < 1:
@@ -69,9 +69,9 @@ class FeatureMoments:
         return self.root.T @ self.root
 
     @classmethod
-    def from_features(cls, features: Features) -> "FeatureMoments":
+    def from_features(cls, features: Features, title: str = "features") -> "FeatureMoments":
         """Moments of (n_i, d) float arrays or of one, read in blocks. Errors as of `FeatureRows`."""
-        rows = FeatureRows(features).centred()
+        rows = FeatureRows(features, title).centred()
         assert rows.shift is not None
         # Blocks longer than wide, so that most of each triangle's work is on new rows.
         length = max(2 * rows.dimensions, BLOCK_VALUES // rows.dimensions)
@@ -115,7 +115,8 @@ def frechet_distance(generated: Features, truth: Features) -> FrechetDistance:
     first, second = feature_pair(generated, truth)
     if min(first.count, second.count) > first.dimensions:
         return frechet_distance_of_moments(
-            FeatureMoments.from_features(generated), FeatureMoments.from_features(truth)
+            FeatureMoments.from_features(generated, "generated"),
+            FeatureMoments.from_features(truth, "truth"),
         )
     first, second = first.centred(), second.centred()
     assert first.shift is not None

@@ -54,7 +54,7 @@ def inception_score_of_probabilities(
 
 
 def inception_score_official(features: NDArray[np.floating]) -> float:
-    """"is" of the official evaluation package of iPER (Liu et al. 2021): no Inception Score.
+    """The "is" of the official evaluation package of iPER (Liu et al. 2021): no Inception Score.
 
     The same formula with the 2048 pooled features in place of the logits, all pictures in one split.
 

@@ -59,7 +59,10 @@ class InceptionImageNet(nn.Module):
 
 
 class InceptionFID(nn.Module):
-    """The network of the FID (Heusel et al. 2017) as torch-fidelity keeps it; its state dict has that file's keys."""
+    """The network of the FID (Heusel et al. 2017) as torch-fidelity keeps it; its state dict has that file's keys.
+
+    Its logits leave out the bias, as those of published Inception Scores do.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,7 +83,9 @@ class InceptionFID(nn.Module):
         torch.save({}, nothing)
         nothing.seek(0)
         self.network = Unloaded(
-            "inception-v3-compat", ["2048", "logits"], feature_extractor_weights_path=nothing
+            "inception-v3-compat",
+            ["2048", "logits_unbiased"],
+            feature_extractor_weights_path=nothing,
         )
 
     def forward(self, pictures: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The unbiased kernel distance: written out, and against torchmetrics."""
+"""The unbiased kernel distance: written out, and against torch-fidelity."""
 
 import numpy as np
 import pytest
@@ -30,18 +30,12 @@ def test_it_is_the_formula() -> None:
     assert (found.n, found.m, found.d) == (9, 13, 16)
 
 
-def test_torchmetrics_says_the_same() -> None:
-    torch = pytest.importorskip("torch")
-    kid = pytest.importorskip("torchmetrics.image.kid")
+def test_torch_fidelity_says_the_same() -> None:
+    theirs = pytest.importorskip("torch_fidelity.metric_kid").kernel_mmd
     first, second = features(40, 0), features(40, 1, 0.3)
-    theirs = kid.poly_mmd(*(kid_kernels(kid, torch, first, second)))
-    assert kernel_distance([first], [second]).value == pytest.approx(float(theirs), rel=1e-5)
-
-
-def kid_kernels(kid: object, torch: object, first: NDArray, second: NDArray) -> list[object]:
-    one, two = (torch.from_numpy(x.astype(np.float64)) for x in (first, second))  # type: ignore[attr-defined]
-    pairs = ((one, one), (one, two), (two, two))
-    return [kid.poly_kernel(a, b, 3, None, 1.0) for a, b in pairs]  # type: ignore[attr-defined]
+    kernel = {"kid_kernel": "poly", "kid_kernel_poly_degree": 3, "kid_kernel_poly_coef0": 1}
+    expected = theirs(first.astype(np.float64), second.astype(np.float64), **kernel)
+    assert kernel_distance([first], [second]).value == pytest.approx(expected, rel=1e-12)
 
 
 def test_of_one_distribution_it_is_around_nothing_however_few_there_are() -> None:
@@ -53,5 +47,13 @@ def test_of_one_distribution_it_is_around_nothing_however_few_there_are() -> Non
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = features(30, 0), features(25, 1, 0.2)
     whole = kernel_distance([first], [second]).value
-    monkeypatch.setattr("benchmarks.metrics.kernel_distance._ROWS", 7)
+    monkeypatch.setattr("benchmarks.metrics.kernel_distance.BLOCK_ROWS", 7)
     assert kernel_distance([first], [second]).value == pytest.approx(whole, rel=1e-12)
+
+
+def test_sets_that_have_no_distance() -> None:
+    one = features(5, 0)
+    with pytest.raises(ValueError, match="at least 2"):
+        kernel_distance(one, one[:1])
+    with pytest.raises(ValueError, match="not finite"):
+        kernel_distance(one, one * np.float32(np.nan))
