@@ -356,7 +356,10 @@ def _run(
                 + (" ..." if len(plan.left_out) > 5 else ""),
                 err=True,
             )
-        _print_problems("metrics not scored", _by_reason(chosen.missing))
+        if chosen.missing:
+            click.echo(f"{count(len(chosen.missing), 'metric')} not scored:", err=True)
+        for names, reason in _by_reason(chosen.missing).items():
+            click.echo(f"  {names}: {reason}", err=True)
         _print_problems("without a frame to score, so not in the table", summary["unscored_cases"])
         _print_problems("not in the dataset", plan.missing)
         _print_problems("unreadable", unreadable)

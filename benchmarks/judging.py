@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from benchmarks.metrics.arrays import Frames
 from benchmarks.metrics.pictures import Pictures
+from benchmarks.networks.judge import LoadedJudge, digest_of
 from iper_toolkit.assets import MissingAsset, find_asset
 from iper_toolkit.atomic import write_atomically
 
 if TYPE_CHECKING:
-    from benchmarks.networks.judge import LoadedJudge
     from benchmarks.networks.perceptual import PerceptualNetwork
 
 _log = logging.getLogger(__name__)
@@ -57,7 +57,8 @@ class Judges:
         if self.random_seed is not None and name != VIDEO_NETWORK:
             return ""
         try:
-            find_asset(name).require()
+            # The versions of LPIPS differ in what comes with the package; the file is the same.
+            find_asset(name.removesuffix("-v0.0")).require()
         except MissingAsset as error:
             return str(error)
         return ""
@@ -135,7 +136,9 @@ class Judges:
             side = pictures.frames.shape[1]
             crops = torch.cat(
                 [
-                    official_crop(frame, official_box_rescale(box, side), judge.size)
+                    official_crop(
+                        frame, official_box_rescale(torch.from_numpy(box), side), judge.size
+                    )
                     for frame, box in zip(frames, where[seen], strict=True)
                 ]
             )
@@ -188,10 +191,10 @@ class Judges:
 
     def _load_video(self) -> tuple[torch.nn.Module, str]:
         if self._video is None:
-            path = find_asset(VIDEO_NETWORK).require()
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            self._video = torch.jit.load(str(path), map_location=self.device).eval(), digest
+            asset = find_asset(VIDEO_NETWORK)
+            asset.check()  # TorchScript is a program: none but the one that is known is run
+            network = torch.jit.load(str(asset.path), map_location=self.device).eval()
+            self._video = network, digest_of(asset.path)
         return self._video
 
 

@@ -44,7 +44,7 @@ def _kernel(generated: Features, truth: Features) -> SetScore:
 
 def _inception(generated: Features, truth: Features) -> SetScore:
     logits = np.concatenate(seen(generated, slice(POOLED, None))[0])
-    found = inception_score(logits, splits=SPLITS)
+    found = inception_score(logits, splits=min(SPLITS, len(logits)))
     few = f"only {len(logits)} pictures" if len(logits) < 5000 else ""
     return SetScore(found.mean, len(logits), 0, logits.shape[1], few)
 

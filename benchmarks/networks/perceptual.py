@@ -90,7 +90,7 @@ def _of_package(
         load_backbone(whole, read_state(path), name, path)
         digest = digest_of(path)
     # The heads are the package's, and part of what judged.
-    heads = tuple(head.model[-1].weight.reshape(-1).to(device) for head in whole.lins)
+    heads = tuple(head.model[-1].weight.detach().reshape(-1).to(device) for head in whole.lins)
     if random_seed is None:
         content = b"".join(head.cpu().numpy().tobytes() for head in heads)
         digest = hashlib.sha256(digest.encode() + content).hexdigest()

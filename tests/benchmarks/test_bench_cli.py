@@ -36,7 +36,7 @@ def test_run_prints_the_board_and_says_what_it_left_out(call: Any) -> None:
     assert "Self-imitation only" in done.stderr
     assert "[4/4]" in done.stderr
     assert "imitation, self, on fake (synthetic people): protocol fake-v1" in done.stdout
-    assert "Differences, paired by person" in done.stdout
+    assert "paired by person" in done.stdout
     assert "runs/imitation-fake: 4 cases, complete." in done.stdout
     assert {
         row["method"] for row in read_rows(Path("runs/imitation-fake/rows.parquet")).to_pylist()

@@ -68,8 +68,9 @@ def test_joint_angles_are_geodesic_and_leave_the_root_out() -> None:
     near, other = np.zeros((1, 72)), np.zeros((1, 72))
     near[0, 5], other[0, 5] = np.pi - 0.01, -np.pi - 0.01
     assert body.joint_angle_error(near, other)[0] == pytest.approx(0, abs=1e-6)
-    turns = Rotation.from_rotvec(a[:, 3:].reshape(-1, 3)), Rotation.from_rotvec(
-        a[::-1, 3:].reshape(-1, 3)
+    turns = (
+        Rotation.from_rotvec(a[:, 3:].reshape(-1, 3)),
+        Rotation.from_rotvec(a[::-1, 3:].reshape(-1, 3)),
     )
     expected = np.degrees((turns[0].inv() * turns[1]).magnitude()).reshape(3, 23).mean(1)
     assert body.joint_angle_error(a, a[::-1]) == pytest.approx(expected, abs=1e-6)

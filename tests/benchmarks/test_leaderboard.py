@@ -116,7 +116,7 @@ def test_ranks_intervals_and_differences() -> None:
     assert difference.low > 1.5
     assert difference.high < 2.5
     text = as_text([board])
-    assert "Differences, paired by person" in text
+    assert "paired by person" in text
     assert "+2.0" in text
     assert "(1)" in text
     assert "synthetic" in text
