@@ -205,9 +205,8 @@ def only_metrics(table: pa.Table, sets: pa.Table, words: str) -> tuple[pa.Table,
     """The rows of some metrics alone; `words` as `choosing.wanted_metrics` takes them, with commas."""
     names = wanted_metrics(tuple(filter(None, (word.strip() for word in words.split(",")))))
     values = pa.array(names)
-    return tuple(  # type: ignore[return-value]
-        one.filter(pc.is_in(one["metric"], value_set=values)) for one in (table, sets)
-    )
+    kept = [one.filter(pc.is_in(one["metric"], value_set=values)) for one in (table, sets)]
+    return kept[0], kept[1]
 
 
 def _matching(frame: pd.DataFrame, values: Sequence[Any]) -> pd.DataFrame:

@@ -37,11 +37,11 @@ def boxes_of_masks(masks: NDArray[np.uint8]) -> Boxes:
 
 def boxes_of_points(points: NDArray[np.float64], size: tuple[int, int]) -> Boxes:
     """The box of (N, K, 2) points in pixels, NaN where one is unknown; of keypoints or projected vertices."""
-    known = np.isfinite(points).all(-1, keepdims=True)
+    known = np.asarray(np.isfinite(points).all(-1), bool)[..., None]
     low = np.where(known, points, np.inf).min(1)
     high = np.where(known, points, -np.inf).max(1)
     boxes = np.concatenate([low, high], axis=1)
-    boxes[~known.any((1, 2))] = np.nan
+    boxes[~known[..., 0].any(1)] = np.nan
     return enlarged(boxes, size)
 
 

@@ -82,7 +82,7 @@ def joint_angle_error(pose_a: NDArray, pose_b: NDArray) -> Scores:
         ValueError: unequal shapes, or not (N, 72).
     """
     a, b = _rows(pose_a, pose_b, 3 * (NUM_JOINTS + 1), "pose")
-    usable = np.isfinite(a).all(1) & np.isfinite(b).all(1)
+    usable = np.asarray(np.isfinite(np.concatenate([a, b], axis=1)).all(1), bool)
     first, second = (
         axis_angle_to_matrix(
             torch.from_numpy(np.where(usable[:, None], pose, 0.0)[:, 3:]).unflatten(1, (-1, 3))

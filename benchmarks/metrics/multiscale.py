@@ -95,17 +95,15 @@ def _halve(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """(H, W) or (H, W, C) -> means over 2x2, (H // 2, W // 2[, C])."""
     height, width = values.shape[0] // 2, values.shape[1] // 2
     # OpenCV's area resize to exactly half is the mean over 2x2.
-    return cv2.resize(
-        np.ascontiguousarray(values[: 2 * height, : 2 * width]),
-        (width, height),
-        interpolation=cv2.INTER_AREA,
-    )
+    even = np.ascontiguousarray(values[: 2 * height, : 2 * width])
+    halved = cv2.resize(even, (width, height), interpolation=cv2.INTER_AREA)
+    return np.asarray(halved, np.float64)
 
 
 def _gaussian_means(pictures: NDArray[np.float64]) -> NDArray[np.float64]:
     """(H, W, 6) both pictures -> (H - 10, W - 10, 12) local means of x, y, x^2 + y^2 and x y."""
     means = cv2.sepFilter2D(_products(pictures), cv2.CV_64F, _GAUSSIAN, _GAUSSIAN)
-    return means[_REACH:-_REACH, _REACH:-_REACH]
+    return np.asarray(means[_REACH:-_REACH, _REACH:-_REACH], np.float64)
 
 
 def _gaussian() -> NDArray[np.float64]:

@@ -24,6 +24,17 @@ def lpips_from_layers(
     heads: Sequence[Tensor],
     mask: Masks | None = None,
 ) -> Scores:
+    """`lpips_of_regions`, of the person where there is a mask, else of the whole picture: (N,)."""
+    frame, person = lpips_of_regions(first, second, heads, mask)
+    return frame if person is None else person
+
+
+def lpips_of_regions(
+    first: Sequence[Tensor],
+    second: Sequence[Tensor],
+    heads: Sequence[Tensor],
+    mask: Masks | None = None,
+) -> tuple[Scores, Scores | None]:
     """The LPIPS distance: squared differences, weighted by channel, averaged over places, summed over layers.
 
     Args:
@@ -33,7 +44,7 @@ def lpips_from_layers(
             covers: of a mask that covers everything it is the plain average.
 
     Returns:
-        (N,) float64; NaN where the mask shows nobody.
+        (N,) float64 of the whole picture, and of the person (None without a mask; NaN where it shows nobody).
 
     Raises:
         ValueError: levels, or their shapes, do not belong together.
@@ -42,25 +53,25 @@ def lpips_from_layers(
         raise ValueError(
             f"There are {len(first)} and {len(second)} layers and {len(heads)} heads; each layer takes one head."
         )
-    total: Tensor | None = None
+    totals: list[Tensor] = []
     for one, two, head in zip(first, second, heads, strict=True):
         if one.shape != two.shape or head.shape != one.shape[1:2]:
             raise ValueError(
                 f"Layers are {tuple(one.shape)} and {tuple(two.shape)}, their head is {tuple(head.shape)}; both layers "
                 "take one shape (N, C, h, w), and the head (C,)."
             )
-        places = torch.einsum("nchw,c->nhw", (one - two).square(), head.to(one.dtype)).double()
-        if mask is None:
-            averaged = places.mean((1, 2))
-        else:
+        apart = (one - two).square_().mul_(head.to(one.dtype)[:, None, None])
+        places = apart.sum(1).double()
+        averages = [places.mean((1, 2))]
+        if mask is not None:
             covered = _covered(mask, one.shape[2:], one.device)
-            averaged = (places * covered).sum((1, 2)) / covered.sum((1, 2))
-        total = averaged if total is None else total + averaged
-    assert total is not None  # a network has layers
-    return total.cpu().numpy()
+            averages.append((places * covered).sum((1, 2)) / covered.sum((1, 2)))
+        totals.append(torch.stack(averages))
+    frame, *person = torch.stack(totals).sum(0).cpu().numpy()
+    return frame, person[0] if person else None
 
 
 def _covered(mask: Masks, size: Sequence[int], device: torch.device) -> Tensor:
     """(N, h, w) float64: how much of each place of a layer lies on the person."""
     person = torch.from_numpy(mask >= PERSON_THRESHOLD).to(device).double()
-    return functional.adaptive_avg_pool2d(person[:, None], tuple(size))[:, 0]
+    return functional.adaptive_avg_pool2d(person[:, None], (size[0], size[1]))[:, 0]

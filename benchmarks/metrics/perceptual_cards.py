@@ -6,7 +6,7 @@ import numpy as np
 
 from benchmarks.metrics.arrays import Scores
 from benchmarks.metrics.card import Metric
-from benchmarks.metrics.perceptual import lpips_from_layers
+from benchmarks.metrics.perceptual import lpips_of_regions
 from benchmarks.metrics.pictures import Pair
 
 
@@ -21,10 +21,11 @@ def _distances(pair: Pair, network: str) -> dict[str, Scores]:
     for index in range(len(pair.truth)):
         first = pair.generated.layers(network, index)
         second = pair.truth.layers(network, index)
-        found["frame"].append(float(lpips_from_layers(first, second, heads)[0]))
-        if pair.mask is not None:
-            mask = pair.mask[index : index + 1]
-            found["person"].append(float(lpips_from_layers(first, second, heads, mask)[0]))
+        mask = None if pair.mask is None else pair.mask[index : index + 1]
+        frame, person = lpips_of_regions(first, second, heads, mask)
+        found["frame"].append(float(frame[0]))
+        if person is not None:
+            found["person"].append(float(person[0]))
     return {region: np.array(values, np.float64) for region, values in found.items()}
 
 

@@ -1,5 +1,7 @@
 """How pictures go on from one to the next: warping error, flicker, tLPIPS, and the features of FVD."""
 
+from typing import Any
+
 import cv2
 import numpy as np
 import torch
@@ -53,7 +55,7 @@ def reference_flow(before: Frames, frames: Frames) -> tuple[Flow, NDArray[np.boo
     Returns:
         (N, H, W, 2) float32 flow from each frame to the one before, and (N, H, W) bool, visible.
     """
-    search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    search: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     flows = np.empty((*frames.shape[:3], 2), np.float32)
     visible = np.empty(frames.shape[:3], bool)
     for k in range(len(frames)):
@@ -107,7 +109,8 @@ def _places(flow: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _inside(places: NDArray[np.float32]) -> NDArray[np.bool_]:
     height, width = places.shape[:2]
-    return ((places >= 0) & (places <= [width - 1, height - 1])).all(-1)
+    inside = (places >= 0) & (places <= [width - 1, height - 1])
+    return np.asarray(inside.all(-1), bool)
 
 
 def video_features(network: nn.Module, windows: NDArray[np.uint8]) -> NDArray[np.float32]:

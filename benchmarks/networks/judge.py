@@ -5,7 +5,8 @@ that neither the length of a set nor its shards change a bit.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -78,7 +79,7 @@ class LoadedJudge:
     def _through(self, inputs: Tensor) -> Tensor:
         size = _BATCH["cpu" if self.device == "cpu" else "cuda"]
         found = []
-        with torch.inference_mode():
+        with torch.inference_mode(), same_whatever_threads():
             for first in range(0, len(inputs), size):
                 batch = inputs[first : first + size]
                 missing = size - len(batch)
@@ -87,6 +88,20 @@ class LoadedJudge:
                 batch = batch.to(self.device).contiguous(memory_format=torch.channels_last)
                 found.append(self.network(batch)[: size - missing].float())
         return torch.cat(found) if found else torch.empty(0, self.judge.dimensions)
+
+
+@contextmanager
+def same_whatever_threads() -> Iterator[None]:
+    """One thread for what runs inside: the last bits of a convolution depend on how many share it.
+
+    Processes (`--workers`) are what makes use of several cores.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def load_judge(
@@ -110,7 +125,8 @@ def load_judge(
         path = resolve(judge.name)
         network, digest = judge.build(), digest_of(path)
         load_strictly(network, judge.read(read_state(path)), judge.title, path)
-    network = network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+    network = network.eval().requires_grad_(False).to(device)
+    network = network.to(memory_format=torch.channels_last)
     return LoadedJudge(judge, network, f"{digest}{'+flip' if flip else ''}", device, flip)
 
 

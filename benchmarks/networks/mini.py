@@ -43,7 +43,8 @@ class PCBMini(nn.Module):
         super().__init__()
         trunk = OSNet(width=0.25)
         channels = trunk.conv5.conv.in_channels
-        trunk.conv5, trunk.fc = nn.Identity(), nn.Identity()
+        for unused in ("conv5", "fc"):
+            setattr(trunk, unused, nn.Identity())
         self.trunk = trunk
         self.embed = nn.Conv2d(channels, self.PART_FEATURES, 1)
 

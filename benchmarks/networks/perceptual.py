@@ -6,15 +6,22 @@ Nothing is downloaded.
 
 import hashlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks.metrics.perceptual import unit_length
-from benchmarks.networks.judge import digest_of, load_strictly, read_state, spread_weights
+from benchmarks.networks.judge import (
+    digest_of,
+    load_strictly,
+    read_state,
+    same_whatever_threads,
+    spread_weights,
+)
 from benchmarks.networks.mini import LPIPSMini
 from iper_toolkit.assets import find_asset
 
@@ -46,14 +53,15 @@ def load_perceptual(
         MissingAsset: the backbone's file is not here.
         ValueError: it is not that backbone's.
     """
-    network: nn.Module
     if name == MINI:
         network, digest = _load(LPIPSMini, name, random_seed)
         mini = network.eval().requires_grad_(False).to(device)
+        mini = mini.to(memory_format=torch.channels_last)  # a third less time
 
         def of_mini(pictures: Tensor) -> tuple[Tensor, ...]:
-            with torch.inference_mode():
-                return tuple(unit_length(layer) for layer in mini.layers(pictures))
+            with torch.inference_mode(), same_whatever_threads():
+                seen = mini.layers(pictures.contiguous(memory_format=torch.channels_last))
+                return tuple(unit_length(layer) for layer in seen)
 
         return PerceptualNetwork(name, of_mini, tuple(mini.heads), digest)
     _, net, *version = name.split("-")
@@ -79,13 +87,14 @@ def _load(
 def _of_package(
     name: str, net: str, version: str, device: str, random_seed: int | None
 ) -> PerceptualNetwork:
-    whole = build_lpips(net, version)
     if random_seed is not None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(random_seed)
+            whole = build_lpips(net, version)
             spread_weights(whole.net)
         digest = f"random-{random_seed}"
     else:
+        whole = build_lpips(net, version)
         path = find_asset(f"lpips-{net}").require()
         load_backbone(whole, read_state(path), name, path)
         digest = digest_of(path)
@@ -97,7 +106,7 @@ def _of_package(
     whole = whole.eval().requires_grad_(False).to(device)
 
     def layers(pictures: Tensor) -> tuple[Tensor, ...]:
-        with torch.inference_mode():
+        with torch.inference_mode(), same_whatever_threads():
             signed = pictures * 2 - 1
             scaled = whole.scaling_layer(signed) if version == "0.1" else signed
             return tuple(unit_length(layer) for layer in whole.net.forward(scaled))
@@ -105,7 +114,7 @@ def _of_package(
     return PerceptualNetwork(name, layers, heads, digest)
 
 
-def build_lpips(net: str, version: str) -> nn.Module:
+def build_lpips(net: str, version: str) -> Any:
     """`lpips.LPIPS` with the package's own heads and an untrained backbone: it would fetch a trained one by default."""
     import lpips
 
@@ -116,7 +125,7 @@ def build_lpips(net: str, version: str) -> nn.Module:
         return lpips.LPIPS(net=net, version=version, pnet_rand=True, verbose=False)
 
 
-def load_backbone(whole: nn.Module, state: dict[str, Tensor], title: str, path: Path) -> None:
+def load_backbone(whole: Any, state: Mapping[str, Tensor], title: str, path: Path) -> None:
     """torchvision's features into the slices of the package's backbone; the classifier is not needed.
 
     Raises:

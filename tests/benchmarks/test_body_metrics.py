@@ -108,7 +108,7 @@ def test_keypoints_count_where_both_see_them() -> None:
         (body.average_keypoint_distance, ((2, 25, 3), (2, 19, 3))),
     ],
 )
-def test_wrong_shapes_are_named(call, shapes) -> None:  # noqa: ANN001
+def test_wrong_shapes_are_named(call, shapes) -> None:
     with pytest.raises(ValueError, match="must be equal"):
         call(*(np.zeros(shape) for shape in shapes))
 

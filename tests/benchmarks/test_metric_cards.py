@@ -13,10 +13,22 @@ from benchmarks.selftest import Golden
 Arrays = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]
 OF_FRAMES = [name for name, metric in METRICS.items() if metric.kind == "frame"]
 OF_SETS = [name for name, metric in METRICS.items() if metric.kind == "set" and not metric.window]
+
+
+def quick_first(names: list[str]) -> list[object]:
+    """Large networks of others take minutes together; `lwgan-bench selftest` runs each once in the fast tests, too."""
+    quick = [not METRICS[name].judge or METRICS[name].is_synthetic for name in names]
+    return [
+        name if is_quick else pytest.param(name, marks=pytest.mark.slow)
+        for name, is_quick in zip(names, quick, strict=True)
+    ]
+
+
 OF_PIXELS = [name for name in OF_FRAMES if METRICS[name].per_frame and not METRICS[name].judge]
 OF_PIXELS = [name for name in OF_PIXELS if set(METRICS[name].needs) <= {"mask"}]
 # Judges that others own are asked with random weights: what is promised here holds for any.
-JUDGES = Judges(random_seed=3)
+JUDGES = Judges()
+RANDOM_JUDGES = Judges(random_seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -24,14 +36,15 @@ def golden() -> Golden:
     return Golden.read()
 
 
-def pair_of(golden: Golden, generated: NDArray[np.uint8] | None = None, *, first: int = 0, last: int = 4) -> Pair:  # fmt: skip
+def pair_of(golden: Golden, name: str, generated: NDArray[np.uint8] | None = None, *, first: int = 0, last: int = 4) -> Pair:  # fmt: skip
     """Some of the golden pictures against their truth."""
     part = slice(first, last)
+    judges = JUDGES if METRICS[name].is_synthetic else RANDOM_JUDGES
     boxes, faces = (np.array(golden.known[name])[part] for name in ("boxes", "faces"))
     drawn = golden.generated if generated is None else generated
     before = max(first - 1, 0)
     pictures = [
-        Pictures(frames[part], JUDGES, boxes, faces, frames[before]) for frames in (drawn, golden.truth)
+        Pictures(frames[part], judges, boxes, faces, frames[before]) for frames in (drawn, golden.truth)
     ]  # fmt: skip
     follows = (np.arange(len(golden.truth)) > 0)[part]
     found = {
@@ -130,18 +143,18 @@ def test_together_is_the_same_as_apart(pictures: Arrays) -> None:
         np.testing.assert_array_equal(together[card.name], alone)
 
 
-@pytest.mark.parametrize("name", OF_FRAMES)
+@pytest.mark.parametrize("name", quick_first(OF_FRAMES))
 def test_pieces_and_threads_change_no_bit(name: str, golden: Golden) -> None:
     metric = METRICS[name]
     assert metric.per_frame is not None
-    whole = metric.per_frame(pair_of(golden))
-    pieces = [metric.per_frame(pair_of(golden, first=a, last=b)) for a, b in ((0, 1), (1, 4))]
+    whole = metric.per_frame(pair_of(golden, name))
+    pieces = [metric.per_frame(pair_of(golden, name, first=a, last=b)) for a, b in ((0, 1), (1, 4))]
     np.testing.assert_array_equal(whole, np.concatenate(pieces))
-    threaded = dataclasses.replace(pair_of(golden), threads=3)
+    threaded = dataclasses.replace(pair_of(golden, name), threads=3)
     np.testing.assert_array_equal(whole, metric.per_frame(threaded))
 
 
-@pytest.mark.parametrize("name", OF_FRAMES)
+@pytest.mark.parametrize("name", quick_first(OF_FRAMES))
 def test_better_pictures_score_better_and_the_truth_best(name: str, golden: Golden) -> None:
     metric = METRICS[name]
     if metric.region == "body":
@@ -153,16 +166,16 @@ def test_better_pictures_score_better_and_the_truth_best(name: str, golden: Gold
     scores = []
     for strength in (0, 8, 80):
         noisy = np.clip(golden.truth + strength * noise, 0, 255).astype(np.uint8)
-        scores.append(np.nanmean(metric.per_frame(pair_of(golden, noisy))))
+        scores.append(np.nanmean(metric.per_frame(pair_of(golden, name, noisy))))
     assert sign * scores[0] > sign * scores[1] > sign * scores[2]
 
 
-@pytest.mark.parametrize("name", OF_SETS)
+@pytest.mark.parametrize("name", quick_first(OF_SETS))
 def test_sets_know_identical_pictures(name: str, golden: Golden) -> None:
     metric = METRICS[name]
     assert metric.of_set is not None
     assert metric.features is not None
-    pair = pair_of(golden)
+    pair = pair_of(golden, name)
     truth, generated = metric.features(pair.truth), metric.features(pair.generated)
     order = np.random.default_rng(0).permutation(len(generated))
     found = metric.of_set([generated], [truth])
