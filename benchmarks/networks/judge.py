@@ -5,8 +5,7 @@ that neither the length of a set nor its shards change a bit.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from iper_toolkit.assets import resolve
+from iper_toolkit.threads import one_thread
 
 # Pictures that go through a network at a time; the last batch is filled up.
 _BATCH = {"cpu": 8, "cuda": 32}
@@ -77,9 +77,10 @@ class LoadedJudge:
         return found.cpu().numpy()
 
     def _through(self, inputs: Tensor) -> Tensor:
+        # One thread: the last bits of a convolution depend on how many share it. Processes use the other cores.
         size = _BATCH["cpu" if self.device == "cpu" else "cuda"]
         found = []
-        with torch.inference_mode(), same_whatever_threads():
+        with torch.inference_mode(), one_thread():
             for first in range(0, len(inputs), size):
                 batch = inputs[first : first + size]
                 missing = size - len(batch)
@@ -88,20 +89,6 @@ class LoadedJudge:
                 batch = batch.to(self.device).contiguous(memory_format=torch.channels_last)
                 found.append(self.network(batch)[: size - missing].float())
         return torch.cat(found) if found else torch.empty(0, self.judge.dimensions)
-
-
-@contextmanager
-def same_whatever_threads() -> Iterator[None]:
-    """One thread for what runs inside: the last bits of a convolution depend on how many share it.
-
-    Processes (`--workers`) are what makes use of several cores.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def load_judge(

@@ -19,11 +19,11 @@ from benchmarks.networks.judge import (
     digest_of,
     load_strictly,
     read_state,
-    same_whatever_threads,
     spread_weights,
 )
 from benchmarks.networks.mini import LPIPSMini
 from iper_toolkit.assets import find_asset
+from iper_toolkit.threads import one_thread
 
 MINI = "lpips-mini"
 
@@ -59,7 +59,7 @@ def load_perceptual(
         mini = mini.to(memory_format=torch.channels_last)  # a third less time
 
         def of_mini(pictures: Tensor) -> tuple[Tensor, ...]:
-            with torch.inference_mode(), same_whatever_threads():
+            with torch.inference_mode(), one_thread():
                 seen = mini.layers(pictures.contiguous(memory_format=torch.channels_last))
                 return tuple(unit_length(layer) for layer in seen)
 
@@ -106,7 +106,7 @@ def _of_package(
     whole = whole.eval().requires_grad_(False).to(device)
 
     def layers(pictures: Tensor) -> tuple[Tensor, ...]:
-        with torch.inference_mode(), same_whatever_threads():
+        with torch.inference_mode(), one_thread():
             signed = pictures * 2 - 1
             scaled = whole.scaling_layer(signed) if version == "0.1" else signed
             return tuple(unit_length(layer) for layer in whole.net.forward(scaled))
