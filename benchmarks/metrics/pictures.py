@@ -163,7 +163,7 @@ class Pair:
 
 def _pixels_on(device: str) -> Together:
     """The metrics of pixels, computed on a device."""
-    from benchmarks.metrics import pixel_torch
+    from benchmarks.metrics.pixel_torch import scores as scores_on_device
 
     def move(array: NDArray[np.uint8]) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(device)
@@ -172,7 +172,7 @@ def _pixels_on(device: str) -> Together:
         names: Sequence[str], generated: Frames, truth: Frames, mask: Masks | None
     ) -> dict[str, Scores]:
         person = None if mask is None else move(mask)
-        return pixel_torch.scores(names, move(generated), move(truth), person)
+        return scores_on_device(names, move(generated), move(truth), person)
 
     return score
 
