@@ -27,6 +27,7 @@ from typing import Any
 import click
 import torch
 from gpu.generator import compare_networks, draw_sizes, split_step, time_composition
+from gpu.judging import compare_judges
 from gpu.measuring import QUICK, Report, Setting, milliseconds, no_time_left
 from gpu.raster import compare_rasters, time_rasters, tune_raster
 
@@ -58,6 +59,7 @@ SECTIONS: dict[str, Callable[[Setting, Report], Any]] = {
     "accuracy": compare_networks,
     "split": split_step,
     "draw": draw_sizes,
+    "judging": compare_judges,
     "tuning": tune_raster,
 }
 
