@@ -21,7 +21,9 @@ from iper_toolkit.prepare import prepare
 from iper_toolkit.synthetic.dataset import SIZES, Size, write_dataset
 
 ONE_PERSON = Settings(size=64, subjects=("001",))
-ONE_PERSON_OPTIONS = ["--size", "64", "--subjects", "001"]
+# The command scores more by default than a bare `Settings`.
+ONE_PERSON_METRICS = ",".join(ONE_PERSON.metrics)
+ONE_PERSON_OPTIONS = ["--size", "64", "--subjects", "001", "--metrics", ONE_PERSON_METRICS]
 
 
 @pytest.fixture(scope="module")
