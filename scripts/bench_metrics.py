@@ -110,7 +110,8 @@ class Plain:
     ) -> torch.Tensor:
         """(N, d): pictures to [0, 1], cut, normalised, resized, embedded, in batches of 16."""
         loaded = self._judges._embedder(name)
-        network, size = loaded.network, loaded.judge.size
+        network = loaded.network
+        size = loaded.judge.size if loaded.judge.resize is None else (299, 299)
         found = []
         with torch.no_grad():
             for first in range(0, len(frames), 16):
