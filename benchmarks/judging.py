@@ -85,7 +85,7 @@ class Judges:
         if not (pictures.is_shared and self._cache):
             return self._embed(judge, pictures, boxes)
         where = {"person": pictures.boxes, "face": pictures.faces}.get(judge.judge.looks_at)
-        told = f"{judge.digest} {boxes} {pictures.content}".encode()
+        told = f"{name} {judge.digest} {boxes} {pictures.content}".encode()
         told += b"" if where is None else where.tobytes()
         path = self._cache / f"{hashlib.sha256(told).hexdigest()}.npy"
         kept = _read(path, (len(pictures), judge.judge.dimensions))
