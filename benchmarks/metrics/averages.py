@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from benchmarks.metrics.pictures import Scores
+from benchmarks.metrics.arrays import Scores
 
 OFFICIAL_BATCH = 16
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.metrics.pictures import Scores
+from benchmarks.metrics.arrays import Scores
 from iper_toolkit.rotations import angle_between, axis_angle_to_matrix
 
 NUM_JOINTS = 23  # below the root

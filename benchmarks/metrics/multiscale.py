@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from benchmarks.metrics.pictures import Frames, Masks, Scores
+from benchmarks.metrics.arrays import Frames, Masks, Scores
 from benchmarks.metrics.pixel import PERSON_THRESHOLD
 
 # Table of Wang 2003, section 4: how much each scale weighs, finest first.
