@@ -5,7 +5,8 @@ that neither the length of a set nor its shards change a bit.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -77,10 +78,9 @@ class LoadedJudge:
         return found.cpu().numpy()
 
     def _through(self, inputs: Tensor) -> Tensor:
-        # One thread: the last bits of a convolution depend on how many share it. Processes use the other cores.
         size = _BATCH["cpu" if self.device == "cpu" else "cuda"]
         found = []
-        with torch.inference_mode(), one_thread():
+        with torch.inference_mode(), reproducibly():
             for first in range(0, len(inputs), size):
                 batch = inputs[first : first + size]
                 missing = size - len(batch)
@@ -89,6 +89,17 @@ class LoadedJudge:
                 batch = batch.to(self.device).contiguous(memory_format=torch.channels_last)
                 found.append(self.network(batch)[: size - missing].float())
         return torch.cat(found) if found else torch.empty(0, self.judge.dimensions)
+
+
+@contextmanager
+def reproducibly() -> Iterator[None]:
+    """On a CPU one thread, for the last bits of a convolution depend on how many share it; processes use the other cores.
+
+    On a GPU full float32 (TF32 keeps three digits) and algorithms that are chosen without trying.
+    """
+    exact = torch.backends.cudnn.flags(benchmark=False, deterministic=True, allow_tf32=False)
+    with one_thread(), exact:
+        yield
 
 
 def load_judge(

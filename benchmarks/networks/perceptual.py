@@ -19,11 +19,11 @@ from benchmarks.networks.judge import (
     digest_of,
     load_strictly,
     read_state,
+    reproducibly,
     spread_weights,
 )
 from benchmarks.networks.mini import LPIPSMini
 from iper_toolkit.assets import find_asset
-from iper_toolkit.threads import one_thread
 
 MINI = "lpips-mini"
 
@@ -33,6 +33,7 @@ class PerceptualNetwork:
     """Layers of a picture, and the weight of each channel.
 
     layers: (N, 3, H, W) RGB in [0, 1] -> (N, C, h, w) of each level, of unit length over the channels.
+    One picture at a time: the last bits of several at once depend on how many there are.
     """
 
     name: str
@@ -59,7 +60,7 @@ def load_perceptual(
         mini = mini.to(memory_format=torch.channels_last)  # a third less time
 
         def of_mini(pictures: Tensor) -> tuple[Tensor, ...]:
-            with torch.inference_mode(), one_thread():
+            with torch.inference_mode(), reproducibly():
                 seen = mini.layers(pictures.contiguous(memory_format=torch.channels_last))
                 return tuple(unit_length(layer) for layer in seen)
 
@@ -106,7 +107,7 @@ def _of_package(
     whole = whole.eval().requires_grad_(False).to(device)
 
     def layers(pictures: Tensor) -> tuple[Tensor, ...]:
-        with torch.inference_mode(), one_thread():
+        with torch.inference_mode(), reproducibly():
             signed = pictures * 2 - 1
             scaled = whole.scaling_layer(signed) if version == "0.1" else signed
             return tuple(unit_length(layer) for layer in whole.net.forward(scaled))
