@@ -1,10 +1,13 @@
 """Which metrics are scored: words on a command line to names, and what cannot be scored here, with the remedy."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from benchmarks.judging import Judges
 from benchmarks.metrics import GROUPS, METRICS, Metric
+from benchmarks.networks import looks_at
+from iper_toolkit.assets import MissingAsset, find_asset
 
 # Words for several metrics, beside the groups.
 DEFAULT, ALL = "default", "all"
@@ -19,7 +22,12 @@ class ChosenMetrics:
 
 
 def choose_metrics(
-    words: Sequence[str], judges: Judges, *, size: int, estimates: Collection[str] = ()
+    words: Sequence[str],
+    judges: Judges,
+    *,
+    size: int,
+    estimates: Collection[str] = (),
+    detectors: Mapping[str, str] | None = None,
 ) -> ChosenMetrics:
     """The metrics that some words stand for, as far as they can be scored.
 
@@ -28,6 +36,7 @@ def choose_metrics(
         judges: the networks that are there.
         size: side of the pictures, pixels.
         estimates: "keypoints" and "estimated_fit", as far as poses were estimated in the generated pictures.
+        detectors: what is cut out, "person" or "face" -> the asset of the detector that finds it; none: no detector does.
 
     Raises:
         ValueError: an unknown word; a metric that was named, not only a group of it, cannot be scored.
@@ -36,7 +45,11 @@ def choose_metrics(
     missing = {
         metric.name: reason
         for metric in wanted
-        if (reason := why_not(metric, judges, size=size, estimates=estimates))
+        if (
+            reason := why_not(
+                metric, judges, size=size, estimates=estimates, detectors=detectors or {}
+            )
+        )
     }
     if named := [name for name in words if name in missing]:
         raise ValueError(
@@ -75,7 +88,14 @@ def _is_wanted(metric: Metric, words: Sequence[str]) -> bool:
     return DEFAULT in words and metric.is_default
 
 
-def why_not(metric: Metric, judges: Judges, *, size: int, estimates: Collection[str] = ()) -> str:
+def why_not(
+    metric: Metric,
+    judges: Judges,
+    *,
+    size: int,
+    estimates: Collection[str] = (),
+    detectors: Mapping[str, str] = MappingProxyType({}),
+) -> str:
     """Why a metric cannot be scored here, with the remedy; empty if it can."""
     if size < metric.smallest_side:
         return f"it takes pictures of at least {metric.smallest_side} pixels a side: --size {metric.smallest_side}"
@@ -85,4 +105,17 @@ def why_not(metric: Metric, judges: Judges, *, size: int, estimates: Collection[
     ):
         if need in metric.needs and need not in estimates:
             return f"nobody estimated poses in the pictures: run an estimator, and put its {what} beside them"
-    return judges.missing(metric.judge) if metric.judge else ""
+    if not metric.judge:
+        return ""
+    part = looks_at(metric.judge)
+    if part in detectors and (reason := _missing(detectors[part])):
+        return reason
+    return judges.missing(metric.judge)
+
+
+def _missing(asset: str) -> str:
+    try:
+        find_asset(asset).require()
+    except MissingAsset as error:
+        return str(error)
+    return ""

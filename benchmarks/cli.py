@@ -105,6 +105,21 @@ def _shared_run_options(command: Callable[..., None]) -> Callable[..., None]:
             is_flag=True,
             help="Judges of people and faces see mirror images, too, and average.",
         ),
+        click.option(
+            "--person-box",
+            type=click.Choice(["mask", "fit", "detector"]),
+            default="mask",
+            show_default=True,
+            help="What says where the true person is whom judges of identity look at: the mask, the fitted body, or "
+            "torchvision's Faster R-CNN (`iper assets person-detector`).",
+        ),
+        click.option(
+            "--face-box",
+            type=click.Choice(["fit", "detector"]),
+            default="fit",
+            show_default=True,
+            help="The same of the face: the fitted head, or OpenCV's YuNet (`iper assets face-detector`).",
+        ),
         click.option("--random-judges", type=int, default=None, hidden=True),
         click.option("--subjects", default="", help="Only these people, as 001,004."),
         click.option(
@@ -253,6 +268,8 @@ def _run(
     max_frames: int,
     metrics: str,
     flip: bool,
+    person_box: str,
+    face_box: str,
     random_judges: int | None,
     subjects: str,
     keep: str,
@@ -264,6 +281,7 @@ def _run(
 ) -> None:
     from benchmarks import leaderboard as boards
     from benchmarks.choosing import choose_metrics
+    from benchmarks.detecting import FACE_DETECTOR, PERSON_DETECTOR
     from benchmarks.judging import Judges
     from benchmarks.methods import default_methods, estimated_poses
     from benchmarks.planning import Settings
@@ -281,6 +299,14 @@ def _run(
         Judges(random_seed=random_judges),
         size=size,
         estimates=estimated_poses(methods),
+        detectors={
+            region: asset
+            for region, box, asset in (
+                ("person", person_box, PERSON_DETECTOR),
+                ("face", face_box, FACE_DETECTOR),
+            )
+            if box == "detector"
+        },
     )
     settings = Settings(
         kind=kind or "all",
@@ -294,6 +320,8 @@ def _run(
         task=task,  # type: ignore[arg-type]
         flip=flip,
         random_judges=random_judges,
+        person_box=person_box,  # type: ignore[arg-type]
+        face_box=face_box,  # type: ignore[arg-type]
     )
     if kind is None:
         chosen_kind, why = default_kind(task)

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.detecting import Detector, load_detector
+from benchmarks.looking import Boxes
 from benchmarks.metrics.arrays import Frames
 from benchmarks.metrics.pictures import Pictures
 from benchmarks.networks.judge import LoadedJudge, digest_of
@@ -51,6 +53,7 @@ class Judges:
         self._embedders: dict[str, LoadedJudge] = {}
         self._perceptual: dict[str, PerceptualNetwork] = {}
         self._video: tuple[torch.nn.Module, str] | None = None
+        self._detectors: dict[str, tuple[Detector, str]] = {}
 
     def missing(self, name: str) -> str:
         """Why a judge cannot be asked, with the remedy; empty if it can."""
@@ -160,6 +163,21 @@ class Judges:
                 JUDGES[name], self.device, random_seed=self.random_seed, flip=flip
             )
         return self._embedders[name]
+
+    # ---------------------------------------------------------------------------------- detectors
+
+    def detect(self, name: str, frames: Frames) -> Boxes:
+        """(N, 4) the largest person's or face's box in each picture, NaN where none is found."""
+        return self._detector(name)[0](frames)
+
+    def detector_digest(self, name: str) -> str:
+        """sha256 of a detector's weights."""
+        return self._detector(name)[1]
+
+    def _detector(self, name: str) -> tuple[Detector, str]:
+        if name not in self._detectors:
+            self._detectors[name] = load_detector(name, self.device)
+        return self._detectors[name]
 
     # --------------------------------------------------------------------------------- perceptual
 

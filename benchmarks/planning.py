@@ -8,6 +8,7 @@ from typing import Literal, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.detecting import FACE_BOXES, PERSON_BOXES, FaceBox, PersonBox
 from benchmarks.metrics import METRICS
 from benchmarks.tasks import KINDS, TaskName, kinds_of
 from iper_toolkit.body import BodyParams
@@ -88,12 +89,19 @@ class Settings:
     task: TaskName | Literal["all"] = "imitation"
     flip: bool = False  # whether judges of people see mirror images, too, and average
     random_judges: int | None = None  # tests only: judges with random weights of this seed
+    person_box: PersonBox = "mask"  # what says where the person is that judges look at
+    face_box: FaceBox = "fit"
 
     def __post_init__(self) -> None:
         kinds_of(self.task, self.kind)  # says so if the task has no such kind
         unknown = [name for name in self.metrics if name not in METRICS]
         if unknown or not self.metrics:
             raise ValueError(f"Unknown metrics {unknown}. Choose of: {', '.join(METRICS)}.")
+        if self.person_box not in PERSON_BOXES or self.face_box not in FACE_BOXES:
+            raise ValueError(
+                f"person_box {self.person_box!r}, face_box {self.face_box!r}: they take {', '.join(PERSON_BOXES)} and "
+                f"{', '.join(FACE_BOXES)}."
+            )
         if not 16 <= self.size <= MAX_SIZE or self.max_frames < 0 or self.num_sources < 1:
             raise ValueError(
                 f"size {self.size}, max_frames {self.max_frames}, num_sources {self.num_sources}: they "

@@ -269,13 +269,13 @@ class RunFolder:
         values = drawing.values()
         metrics = [one for one in scorer.metrics if scored_frames and scorer.has(method.name, one)]
         judges = {one.name: self._judges.digest(one.judge) if one.judge else "" for one in metrics}
-        masks = (read.real.clip if read.real is not None else read.truth).mask_source
+        looked = {one.name: scorer.looked(one) for one in metrics}
         scores = [
             Scores(
                 metric.name,
                 str(metric.version),
                 metric.region,
-                masks if "mask" in metric.needs else "",
+                looked[metric.name],
                 None if failed else values[metric.name],
                 judges[metric.name],
                 scorer.kept(metric),
@@ -308,7 +308,7 @@ class RunFolder:
                 "note": case.note,
                 "facts": dataclasses.asdict(facts),
                 "judges_of_sets": of_sets,
-                "mask_source": masks,
+                "looked_of_sets": {name: looked[name] for name in of_sets},
                 "num_drawn": drawing.count,
                 "num_scored": 0 if failed else len(scored_frames),
                 "seconds_draw": drawing.seconds,
@@ -486,7 +486,7 @@ def set_members(run: Path, methods: Sequence[str], case_keys: Sequence[str]) -> 
                         features=features_path(run, name, one["case"]),
                         truth=features_path(run, "target", one["case"]),
                         judges=one["judges_of_sets"],
-                        mask_source=one["mask_source"],
+                        looked=one["looked_of_sets"],
                         has_failed=one["status"] == "failed",
                     )
                 )

@@ -213,7 +213,14 @@ class Run:
             with drawing.own_randomness():
                 self._seed(f"{drawing.method.name}/{read.case.key}")
         scorer = CaseScorer(
-            read, self._metrics, self._judges, self.body, self.settings.size, self._threads
+            read,
+            self._metrics,
+            self._judges,
+            self.body,
+            self.settings.size,
+            self._threads,
+            person_box=self.settings.person_box,
+            face_box=self.settings.face_box,
         )
         for drawing in drawings:
             self._expect_estimates(scorer, drawing, read)

@@ -12,14 +12,12 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.case_reader import ReadCase
+from benchmarks.detecting import FACE_DETECTOR, PERSON_DETECTOR, FaceBox, PersonBox
 from benchmarks.judging import Judges
-from benchmarks.looking import (
-    boxes_of_bodies,
-    boxes_of_masks,
-    faces_of_bodies,
-)
+from benchmarks.looking import boxes_of_bodies, boxes_of_masks, faces_of_bodies
 from benchmarks.methods import FoundPoses
 from benchmarks.metrics import Estimates, Metric, Pair, Pictures, score_pair
+from benchmarks.networks import looks_at
 from iper_toolkit.body import Body, BodyParams
 from iper_toolkit.camera import ndc_to_pixels, project_weak_perspective
 from iper_toolkit.keypoints import BODY_25, BODY_45
@@ -60,6 +58,7 @@ class CaseScorer:
         body: of the fits, to find faces and joints.
         size: side of the pictures, pixels.
         threads: that compare pixels side by side.
+        person_box, face_box: where the boxes that judges look into come from.
     """
 
     def __init__(
@@ -70,15 +69,19 @@ class CaseScorer:
         body: Body,
         size: int,
         threads: int = 1,
+        *,
+        person_box: PersonBox = "mask",
+        face_box: FaceBox = "fit",
     ) -> None:
+        self._person_box, self._face_box = person_box, face_box
         self._read, self._judges, self._body = read, judges, body
         self._size, self._threads = size, threads
         self.metrics = tuple(metric for metric in metrics if self._makes_sense(metric))
         self._follows = dict(
             zip(np.flatnonzero(read.scored).tolist(), read.follows.tolist(), strict=True)
         )
-        looks_at = {metric.region for metric in self.metrics if metric.judge}
-        self._needs_boxes, self._needs_faces = "person" in looks_at, "face" in looks_at
+        cut_out = {looks_at(metric.judge) for metric in self.metrics}
+        self._needs_boxes, self._needs_faces = "person" in cut_out, "face" in cut_out
         self.needs_masks = any("mask" in metric.needs for metric in self.metrics)
         self._window = max((metric.window for metric in self.metrics), default=0)
         self._carried: dict[str, _Carried] = {}
@@ -89,6 +92,18 @@ class CaseScorer:
         if self._read.real is not None and not metric.is_unpaired:
             return False
         return "previous" not in metric.needs or bool(self._read.follows.any())
+
+    def looked(self, metric: Metric) -> str:
+        """What says where in a picture this metric looks: the mask's source, or the box's; empty: nothing does."""
+        masks = self._read.truth if self._read.real is None else self._read.real.clip
+        part = looks_at(metric.judge)
+        source = {"person": self._person_box, "face": self._face_box}.get(part, "mask")
+        if source == "mask":
+            return masks.mask_source if "mask" in metric.needs else ""
+        if source == "fit":
+            return "fit"
+        name = PERSON_DETECTOR if part == "person" else FACE_DETECTOR
+        return f"detector {self._judges.detector_digest(name)[:12]}"
 
     def kept(self, metric: Metric) -> NDArray[np.bool_] | None:
         """Which scored frames have a row of this metric; None: all."""
@@ -102,13 +117,12 @@ class CaseScorer:
         """Look at the next scored true pictures, whose `places` are among the case's drawn ones."""
         drawn = self._read.motion.params[places.tolist()]
         is_real = self._read.real is not None
-        boxes = boxes_of_masks(masks) if self._needs_boxes and masks is not None else None
+        shown = self._real_params(places) if is_real else drawn
+        boxes = self._person_boxes(frames, masks, shown) if self._needs_boxes else None
         truth_faces = faces = None
         if self._needs_faces:
-            faces = faces_of_bodies(self._body, drawn, self._size)
-            truth_faces = faces
-            if is_real:
-                truth_faces = faces_of_bodies(self._body, self._real_params(places), self._size)
+            truth_faces = self._face_boxes(frames, shown)
+            faces = faces_of_bodies(self._body, drawn, self._size) if is_real else truth_faces
         own = boxes
         if is_real and self._needs_boxes:
             # Nobody has a mask of a picture that was never taken; the body to be drawn says where they are.
@@ -119,6 +133,21 @@ class CaseScorer:
         self._hand_on("target", frames, follows)
         self._keep_features("target", pictures)
         return TruePiece(pictures, masks, own, faces, follows, places)
+
+    def _person_boxes(
+        self, frames: NDArray[np.uint8], masks: NDArray[np.uint8] | None, shown: BodyParams
+    ) -> NDArray[np.float64]:
+        if self._person_box == "detector":
+            return self._judges.detect(PERSON_DETECTOR, frames)
+        if self._person_box == "fit":
+            return boxes_of_bodies(self._body, shown, self._size)
+        assert masks is not None  # metrics of the person need them
+        return boxes_of_masks(masks)
+
+    def _face_boxes(self, frames: NDArray[np.uint8], shown: BodyParams) -> NDArray[np.float64]:
+        if self._face_box == "detector":
+            return self._judges.detect(FACE_DETECTOR, frames)
+        return faces_of_bodies(self._body, shown, self._size)
 
     def _real_params(self, places: NDArray[np.int64]) -> BodyParams:
         real = self._read.real

@@ -53,7 +53,7 @@ class Member:
     features: Path  # of the generated pictures
     truth: Path
     judges: Mapping[str, str]  # metric -> digest of its judge's weights
-    mask_source: str
+    looked: Mapping[str, str]  # metric -> what says where to look; as in rows
     has_failed: bool
 
     @property
@@ -114,14 +114,14 @@ def _identity(row: Mapping[str, object]) -> tuple[object, ...]:
 def _row(metric: Metric, members: Sequence[Member]) -> dict[str, object]:
     facts = members[0].facts
     keys = "\n".join(member.key for member in members)
-    masks = sorted({member.mask_source for member in members})
+    looked = sorted({member.looked[metric.name] for member in members})
     judges = sorted({member.judges[metric.name] for member in members})
     return {
         **{name: facts[name] for name in (*METHOD, *COMPARABLE, "code_version")},
         "metric": metric.name,
         "metric_version": str(metric.version),
         "region": metric.region,
-        "mask_source": "+".join(masks) if "mask" in metric.needs else "",
+        "mask_source": "+".join(looked),
         "judge": "+".join(judges),
         "num_cases": len(members),
         "num_subjects": len({member.facts["subject"] for member in members}),

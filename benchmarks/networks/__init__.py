@@ -1,5 +1,7 @@
 """All judges that turn pictures into features, by name. Their weights are assets of the same names."""
 
+from typing import Literal
+
 from torch import Tensor, nn
 
 from benchmarks.networks.crops import IMAGENET_MEAN, IMAGENET_STD
@@ -15,7 +17,7 @@ from benchmarks.networks.mini import OSNetMini, PCBMini
 from benchmarks.networks.osnet import OSNet
 from benchmarks.networks.pcb import PCB
 
-__all__ = ["JUDGES", "Judge", "LoadedJudge", "load_judge"]
+__all__ = ["JUDGES", "Judge", "LoadedJudge", "load_judge", "looks_at"]
 
 
 def _imagenet(crops: Tensor) -> Tensor:
@@ -66,3 +68,8 @@ JUDGES: dict[str, Judge] = {
         Judge("inception-imagenet", "torchvision's Inception", InceptionImageNet, _signed, 2048, "frame", resize=resize_official),
     )
 }  # fmt: skip
+
+
+def looks_at(name: str) -> Literal["frame", "person", "face", ""]:
+    """Which part of a picture is cut out for a judge; empty for what is no key of JUDGES."""
+    return JUDGES[name].looks_at if name in JUDGES else ""

@@ -44,7 +44,7 @@ def member(folder: Path, method: str, case: str, *, failed: bool = False, shift:
     for path, features in zip(paths, (generated, truth), strict=True):
         if not failed:
             write_features(path, {"osnet-mini:correct": features})
-    return Member(asdict(whole), *paths, {FREID.name: "abc"}, "set", failed)
+    return Member(asdict(whole), *paths, {FREID.name: "abc"}, {FREID.name: "set"}, failed)
 
 
 CASES = ["001/a", "001/b", "002/a", "003/a"]
