@@ -466,13 +466,21 @@ def merge(out: Path, runs: tuple[Path, ...], as_json: bool) -> None:
     help="Only these columns, with commas: metrics, groups of them, default, all.",
 )
 @click.option(
+    "--average",
+    type=click.Choice(["people", "official"]),
+    default="people",
+    show_default=True,
+    help="official: no intervals and ranks, but the official package's mean of the means of 16 frames, to be set beside "
+    "old tables.",
+)
+@click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
     default=None,
     help="Also into this file.",
 )
 def leaderboard(
-    runs: tuple[Path, ...], form: str, published: str, metrics: str, out: Path | None
+    runs: tuple[Path, ...], form: str, published: str, metrics: str, average: str, out: Path | None
 ) -> None:
     """Means over people, with 95 % intervals, paired differences and ranks.
 
@@ -490,7 +498,16 @@ def leaderboard(
         table = concatenated(merge_tables({str(path): read_rows(rows_file(path)) for path in runs}))
         sets, left_out = merged_sets(runs)
         click.echo("".join(f"{one}\n" for one in left_out), err=True, nl=False)
-        found = boards.build_boards(*boards.only_metrics(table, sets, metrics))
+        table, sets = boards.only_metrics(table, sets, metrics)
+        if average == "official":
+            from benchmarks.official_means import as_lines, official_means
+
+            text = as_lines(official_means(table), form)
+            if out is not None:
+                boards.write_text(out, text)
+            click.echo(text, nl=False)
+            return
+        found = boards.build_boards(table, sets)
         datasets = {board.facts["dataset"] for board in found}
         numbers = [
             number
