@@ -37,7 +37,7 @@ def test_frames_are_batched_across_cases_in_order() -> None:
 
 
 def test_frames_without_a_score_take_no_part_and_failed_ones_are_counted() -> None:
-    table = concatenated([block("m", "1/a", values=[1, np.nan, 4]), block("m", "2/a", values=None)])
+    table = concatenated([block("1/a", [1, np.nan, 4]), block("2/a", None)])
     (row,) = official_means(table).to_dict("records")
     assert (row["value"], row["frames"], row["failed"]) == (2.5, 2, 3)
 
