@@ -36,6 +36,9 @@ SUFFIX = ".safetensors"
 WEIGHTS_FILE = "weights.safetensors"  # what a finished run leaves in its folder
 DTYPES = {"float32": torch.float32, "float16": torch.float16}  # weights are stored in
 
+_SHIPPED = Path(__file__).resolve().parent / "weights"
+_NO_GENERATORS = ("perceptual-small",)
+
 # One entry only: the order of several is not the same in every run, and equal weights should be
 # equal files.
 _ENTRY = "lwgan"
@@ -158,15 +161,16 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     """Read a generator's weights.
 
     Args:
-        path: a file, or the folder of a training run: its weights.safetensors, or while that is not
-            there yet, the last of its numbered .safetensors files, or the only one.
+        path: a file; or the folder of a training run: its weights.safetensors, or while that is not
+            there yet, the last of its numbered .safetensors files, or the only one; or the name of
+            weights that ship (`shipped_weights`).
 
     Raises:
         FileNotFoundError: there is none. ValueError: there are several, of no run.
         CheckpointError: it is cut off, not ours, of another format, or its weights are not those of
             its config.
     """
-    path = _find(Path(path))
+    path = find_weights(path)
     try:
         with safe_open(path, framework="pt") as file:
             description = _description(path, file.metadata())
@@ -290,13 +294,27 @@ def _preset(name: str) -> GeneratorConfig:
     return PRESETS[name]
 
 
-def _find(path: Path) -> Path:
-    """The file that `path` means."""
+def shipped_weights() -> dict[str, Path]:
+    """The generators that come with this package, by name."""
+    return {
+        path.stem: path
+        for path in sorted(_SHIPPED.glob(f"*{SUFFIX}"))
+        if path.stem not in _NO_GENERATORS
+    }
+
+
+def find_weights(path: str | Path) -> Path:
+    """The file that a file, a run's folder or the name of shipped weights means; raises as `load_checkpoint`."""
+    shipped = shipped_weights()
+    name, path = str(path), Path(path)
+    if not path.exists() and name in shipped:
+        return shipped[name]
     if not path.is_dir():
         if path.is_file():
             return path
         raise FileNotFoundError(
-            f"There are no weights at {path}. Released ones are converted once with "
+            f"There are no weights {path}: no file, no folder of a run, and none of those that ship "
+            f"({', '.join(shipped) or 'there are none'}). Released ones are converted once with "
             "`lwgan import-weights`; `random` stands for weights that have learned nothing."
         )
     candidates = sorted(path.glob(f"[!.]*{SUFFIX}"))

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from iper_toolkit import __version__
+from lwgan.learning_commands import personalize, train
 from lwgan.options import (
     JSON,
     PRESET_NAMES,
@@ -56,7 +57,7 @@ class _Commands(click.Group):
                 raise
             except (Exception, KeyboardInterrupt) as error:
                 if "--json" in ctx.meta[_ARGUMENTS]:
-                    _print_json(error=_in_a_sentence(error))
+                    print_json(error=_in_a_sentence(error))
                 raise
 
 
@@ -98,9 +99,15 @@ def main() -> None:
     lwgan imitate           a person does what somebody else did
     lwgan transfer          a person wears parts of others
     lwgan view              a person is turned on the spot
+    lwgan train             learn people in general
+    lwgan personalize       learn one person
     lwgan import-weights    convert a checkpoint of the reference program, once
     lwgan info              say what a checkpoint or a drawn file is
     """
+
+
+main.add_command(train)
+main.add_command(personalize)
 
 
 @main.command()
@@ -144,7 +151,7 @@ def imitate(
     lwgan imitate --root data/ --source 001/1/1 --motion 001/1/2 --bullet-time 8:24 \\
         --weights random --size 256 --out noise.mp4 --inputs-out inputs.mp4
     """
-    with _plain_errors():
+    with plain_errors():
         from lwgan import tasks
         from lwgan.people import motion_of
 
@@ -207,7 +214,7 @@ def transfer(
     lwgan transfer --person front.png+back.png --person other.mp4@0,30=lower \\
         --motion dance.mp4 --weights FILE.safetensors --out out.mp4
     """
-    with _plain_errors():
+    with plain_errors():
         from lwgan import tasks
         from lwgan.people import motion_of, split_parts
         from lwgan.person import Dressed
@@ -279,7 +286,7 @@ def view(
     lwgan view --root data/ --source 001/1/1 --angle 0 --angle 90 --angle 180 \\
         --weights FILE.safetensors --out views/
     """
-    with _plain_errors():
+    with plain_errors():
         from lwgan import tasks
 
         chosen = DrawingOptions(**drawing)
@@ -349,7 +356,7 @@ def import_weights_command(
     lwgan import-weights attlwb_spade.pth --out attlwb-spade.safetensors --body SMPL_NEUTRAL.pkl
     lwgan info attlwb-spade.safetensors
     """
-    with _plain_errors():
+    with plain_errors():
         from iper_toolkit.body import load_body
         from lwgan.foreign import import_weights
         from lwgan.surface_tables import surface_tables
@@ -387,7 +394,7 @@ def info(file: Path, as_json: bool) -> None:
     lwgan info attlwb-spade.safetensors
     lwgan info out.mp4 --json
     """
-    with _plain_errors():
+    with plain_errors():
         if not file.exists():
             raise FileNotFoundError(f"There is no {file}.")
         drawn, weights = (".mp4", ".mkv", ".png", ".json"), (".safetensors", ".pth", ".pt")
@@ -431,6 +438,21 @@ def _draw(
 
     body, checkpoint = chosen.load_body(), chosen.checkpoint
     device, dtype = chosen.torch_device(), getattr(torch, chosen.dtype)
+    if chosen.personalize is not None:
+        from lwgan.personalization import personalized
+
+        if len(plans[0].people) > 1:
+            raise ValueError(
+                "--personalize learns one person, and several are merged here. Leave it out."
+            )
+        checkpoint = personalized(
+            plans[0].primary,
+            checkpoint,
+            body,
+            preset=chosen.personalize,  # type: ignore[arg-type]
+            device=device,
+            tell=chosen.tell,
+        )
     background = chosen.read_background(source)
     files = chosen.files([plan.name for plan in plans])
     for own, plan in zip(files, plans, strict=True):
@@ -455,6 +477,7 @@ def _draw(
         **{name: getattr(chosen, name) for name in ("size", "batch", "dtype", "temporal")},
         "device": device,
         "background": chosen.describe_background(plans[0].primary),
+        **({} if chosen.personalize is None else {"personalize": chosen.personalize}),
         **(
             {}
             if chosen.hands is None
@@ -499,7 +522,7 @@ def _draw(
 def _report(chosen: DrawingOptions, checkpoint: Checkpoint, written: Sequence[Written]) -> None:
     is_random = checkpoint.origin.how == "random"
     if chosen.as_json:
-        _print_json(
+        print_json(
             outputs=[
                 {
                     "path": str(one.path),
@@ -551,7 +574,7 @@ def _parse_stop(text: str) -> tuple[int, int]:
 
 
 @contextmanager
-def _plain_errors() -> Iterator[None]:
+def plain_errors() -> Iterator[None]:
     """What users can mend is said in a sentence, without a traceback."""
     try:
         yield
@@ -590,7 +613,7 @@ def _in_lines(items: Iterable[Item], total: int, name: str) -> Iterator[Item]:
 
 def _print_facts(facts: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        _print_json(**facts)
+        print_json(**facts)
         return
     for name, value in facts.items():
         if value is None or value == {} or value == []:
@@ -599,5 +622,5 @@ def _print_facts(facts: dict[str, Any], as_json: bool) -> None:
         click.echo(f"{name:20} {text}")
 
 
-def _print_json(**content: Any) -> None:
+def print_json(**content: Any) -> None:
     click.echo(json.dumps(content, ensure_ascii=False))

@@ -104,6 +104,17 @@ class ComposedSources:
 
 
 @dataclass(frozen=True)
+class EachSource:
+    """What is found out of each source for itself, whatever other sources stand beside it: the slow part."""
+
+    extended: Tensor  # (B, S, 3, H, W) the edge-extended picture
+    unwrapped: Tensor  # (B, S, 3, H, W) its colours in the texture map
+    texture_visibility: Tensor  # (B, S, 1, H, W) float, 1 where it shows the texel
+    visible_faces: Tensor | None = None  # (B, S, F) bool; None: all, as flows do not ask by default
+    fragments: Fragments | None = None  # (B, S, H, W); None: cheap to find again
+
+
+@dataclass(frozen=True)
 class ComposedTargets:
     """T frames of each of B people."""
 
@@ -133,28 +144,68 @@ def compose_sources(
     Raises:
         ValueError: shapes disagree, or a mask shows nobody.
     """
+    each = compose_each(pictures, background_masks, vertices, tables, settings)
+    background = background_inputs(
+        pictures[:, :1], background_masks[:, :1], tables.convention, settings
+    )
+    return join_sources(each, background, vertices, tables)
+
+
+def compose_each(
+    pictures: Tensor,
+    background_masks: Tensor,
+    vertices: Tensor,
+    tables: SurfaceTables,
+    settings: CompositionSettings = USUAL_SETTINGS,
+) -> EachSource:
+    """The part of `compose_sources` that no other source has a say in, so that it may be kept. Arguments as there."""
     _check_sources(pictures, background_masks, vertices)
     size = pictures.shape[-1]
     vertices = vertices.float()
     fragments = rasterize(vertices, tables.faces, size)
     extended = _extend(pictures, background_masks, fragments, tables.convention, settings)
-    condition = condition_map(fragments, tables.code.to(pictures.dtype))
     visible, shown = _seen_faces(vertices, fragments, tables, settings)
     charts = tables.texture_fragments(size)
     texture_points = face_points(vertices, tables.texture_faces)
-    texture_visibility = visibility(
-        texture_points, shown, charts, (size, size), settings.scaled(settings.texture_kernel, size)
+    kernel = settings.scaled(settings.texture_kernel, size)
+    return EachSource(
+        extended=extended,
+        unwrapped=unwrap(extended, texture_points, charts),
+        texture_visibility=visibility(texture_points, shown, charts, (size, size), kernel),
+        visible_faces=visible,
+        fragments=fragments,
     )
-    texture = merge_sources(unwrap(extended, texture_points, charts), texture_visibility)
+
+
+def join_sources(
+    each: EachSource, background: Tensor, vertices: Tensor, tables: SurfaceTables
+) -> ComposedSources:
+    """Sources side by side, the first one first.
+
+    Args:
+        each: of `compose_each`.
+        background: (B, N, 4, H, W) of `background_inputs`.
+        vertices: (B, S, V, 3) float, projected; those of `each`.
+    """
+    vertices = vertices.float()
+    size = each.extended.shape[-1]
+    fragments = each.fragments or rasterize(vertices, tables.faces, size)
+    visible = each.visible_faces
+    if visible is None:
+        visible = torch.ones(
+            *vertices.shape[:2], tables.num_faces, dtype=torch.bool, device=vertices.device
+        )
+    texture = merge_sources(each.unwrapped, each.texture_visibility)
+    if tables.convention == "corrected":
+        texture = grow_charts(texture, tables.texture_fragments(size))
+    condition = condition_map(fragments, tables.code.to(each.extended.dtype))
     return ComposedSources(
-        source_inputs=torch.cat([extended, condition], dim=2),
-        background_inputs=background_inputs(
-            pictures[:, :1], background_masks[:, :1], tables.convention, settings
-        ),
-        texture=grow_charts(texture, charts) if tables.convention == "corrected" else texture,
-        texture_visibility=texture_visibility,
+        source_inputs=torch.cat([each.extended, condition], dim=2),
+        background_inputs=background,
+        texture=texture,
+        texture_visibility=each.texture_visibility,
         face_points=face_points(vertices, tables.faces),
-        texture_points=texture_points,
+        texture_points=face_points(vertices, tables.texture_faces),
         visible_faces=visible,
         fragments=fragments,
     )

@@ -67,6 +67,7 @@ SOURCES = click.option(
     "first counts most.",
 )
 BACKGROUNDS = ("auto", "plate", "network")
+DEFAULT_WEIGHTS = "attlwb-small"
 PRESET_NAMES = (
     "attlwb-spade attlwb-front-spade attlwb-adain addlwb avglwb softgate-addlwb softgate-avglwb "
     "input-concat texture-warping"
@@ -79,10 +80,17 @@ def drawing_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--weights",
             type=FileOrWord(),
-            required=True,
-            metavar="FILE|RUN|random[:SEED]",
-            help="A checkpoint or the folder of a run. random: an untrained network, to try the way there; "
-            "its pictures are noise, and marked as such.",
+            default=DEFAULT_WEIGHTS,
+            show_default=True,
+            metavar="NAME|FILE|RUN|random[:SEED]",
+            help="Weights that ship (`lwgan info` lists them), a checkpoint, or the folder of a run. random: an "
+            "untrained network, whose pictures are noise, and marked as such.",
+        ),
+        click.option(
+            "--personalize",
+            type=click.Choice(["quick", "thorough", "official"]),
+            default=None,
+            help="First learn this person from the sources; what was learned is kept for the next time.",
         ),
         click.option(
             "--out",
@@ -248,6 +256,7 @@ class DrawingOptions:
     """What `drawing_options` parses."""
 
     weights: str
+    personalize: str | None
     out: Path
     preset: str | None
     root: Path | None
@@ -296,12 +305,10 @@ class DrawingOptions:
             self.load_body()
         if self.preset is not None and self.seed is None:
             raise ValueError("--preset is for --weights random; a checkpoint knows what it is.")
-        if self.seed is None and not Path(self.weights).exists():
-            raise FileNotFoundError(
-                f"There are no weights {self.weights}. Name a .safetensors file or the folder of a run; convert "
-                "a checkpoint of the reference program with lwgan import-weights; or try everything out with an "
-                "untrained network: --weights random"
-            )
+        if self.seed is None:
+            from lwgan.checkpoints import find_weights
+
+            find_weights(self.weights)
         if self.background not in BACKGROUNDS and not Path(self.background).is_file():
             raise FileNotFoundError(
                 f"There is no background {self.background}: name a picture, or auto, plate or network."

@@ -31,7 +31,11 @@ class PictureGenerator(nn.Module):
         if config.fusion not in BASELINES:
             raise ValueError(f"{config.fusion!r} is not a baseline; call build_generator.")
         self.config = config
-        self.background = BackgroundNet(config.background_channels, config.background_blocks)
+        self.background = (
+            BackgroundNet(config.background_channels, config.background_blocks)
+            if config.background_network
+            else None
+        )
         in_channels = 6 * config.num_sources + 3 if config.fusion == "input-concat" else 6
         self.network = SourceNet(in_channels, config.channels, config.residual_blocks)
 
@@ -44,13 +48,17 @@ class PictureGenerator(nn.Module):
 
     def forward(self, inputs: GeneratorInputs, only_target: bool = False) -> GeneratorOutputs:
         """Everything at once; sources are never drawn again, whatever `only_target` says."""
-        if inputs.background is None:
+        if self.background is not None and inputs.background is None:
             raise ValueError("This generator has a background network; it needs background inputs.")
         image, mask = self.draw_target(
             inputs.target, self.encode_sources(inputs.source), inputs.flow
         )
         return GeneratorOutputs(
-            background=self.draw_background(inputs.background),
+            background=(
+                None
+                if self.background is None or inputs.background is None
+                else self.draw_background(inputs.background)
+            ),
             source_image=None,
             source_mask=None,
             target_image=image,
@@ -59,6 +67,10 @@ class PictureGenerator(nn.Module):
 
     def draw_background(self, background: Tensor) -> Tensor:
         """(B, N, 4, H, W) [picture * known ; known] -> (B, N, 3, H, W) in [-1, 1]."""
+        if self.background is None:
+            raise ValueError(
+                "This generator has no background network; give the scene without the person."
+            )
         check_size("background", *background.shape[-2:])
         frames = pictures_for(self.background, background)
         drawn: Tensor = self.background(frames)

@@ -63,10 +63,6 @@ class GeneratorConfig:
                 f"temporal is on, but {self.fusion!r} cannot attend to an earlier frame. Switch it "
                 f"off or choose one of: {', '.join(ATTENTION)}."
             )
-        if self.fusion in BASELINES and not self.background_network:
-            raise ValueError(
-                f"{self.fusion!r} has a background network; leave background_network on."
-            )
 
     @property
     def attends(self) -> bool:

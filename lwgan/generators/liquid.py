@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from lwgan.generators.blocks import BackgroundNet, SourceNet, TargetNet, pictures_for, relu
 from lwgan.generators.config import BASELINES, GeneratorConfig
@@ -40,6 +41,7 @@ class LiquidWarpingGenerator(nn.Module):
         self.target = TargetNet(config.channels, config.residual_blocks)
         self.fusion = FusionBlocks(config)
         self._sampling: type[GridSampling] | type[RowSampling] = GridSampling
+        self.checkpointing = False  # in training: compute residual blocks twice, and save memory
 
     def for_inference(self, folded: bool = True) -> "LiquidWarpingGenerator":
         """A frozen copy that draws the same faster: channels_last, ready for `.to(device, dtype)`.
@@ -155,8 +157,16 @@ class LiquidWarpingGenerator(nn.Module):
         for level, (block, fuse) in enumerate(
             zip(self.target.residual, self.fusion.residual, strict=True)
         ):
-            x = block(x)
-            x = fuse(x, _warped(samplings, [features.residual[level] for features in everyone]))
+            levels = [features.residual[level] for features in everyone]
+
+            def step(x: Tensor, *levels: Tensor, block: nn.Module = block, fuse: nn.Module = fuse, samplings: Sequence[GridSampling | RowSampling] = samplings) -> Tensor:  # fmt: skip
+                drawn: Tensor = fuse(block(x), _warped(samplings, levels))
+                return drawn
+
+            if self.checkpointing and torch.is_grad_enabled():
+                x = checkpoint(step, x, *levels, use_reentrant=False)
+            else:
+                x = step(x, *levels)
         return self.target.decode(x, fused)
 
     def _draw_in_order(

@@ -3,13 +3,18 @@
 import json
 import math
 import pickle
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
+from torch import nn
+
+from lwgan.loss_networks import VGG19, SphereFace, frozen
 
 if TYPE_CHECKING:
     from iper_toolkit.body import BodyParams
@@ -191,3 +196,31 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = random_checkpoint(config, 0, surface_tables(load_body("open"), "reference"))
     save_checkpoint(path, made.generator, surface=made.surface, origin=made.origin)
     return path
+
+
+@pytest.fixture(scope="session")
+def by_recipe() -> Callable[[str, int], nn.Module]:
+    """The fixtures' loss networks, "vgg19" or "sphereface", whose weights come from a seed."""
+
+    def numbers(seed: int, index: int, shape: tuple[int, ...]) -> NDArray[np.float64]:
+        state = np.random.RandomState((seed * 1000003 + index) % 2**32)
+        return state.standard_normal(shape)
+
+    def scaled(network: str, name: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        if name == "fc5.weight":
+            return values * np.sqrt(1 / 21504)
+        if name.startswith("relu"):
+            return 0.25 + 0.05 * values
+        if name.endswith("bias"):
+            return 0.05 * values
+        gain = 1.0 if network == "vgg19" else 0.7
+        return values * (gain * np.sqrt(2 / (values.shape[1] * 9)))
+
+    def build(name: str, seed: int) -> nn.Module:
+        network = VGG19() if name == "vgg19" else SphereFace()
+        for index, (key, tensor) in enumerate(network.state_dict().items()):
+            values = scaled(name, key, numbers(seed, index, tuple(tensor.shape)))
+            tensor.copy_(torch.from_numpy(values.astype(np.float32)))
+        return frozen(network)
+
+    return build

@@ -1,0 +1,311 @@
+"""Personalization: a trained generator learns one person from the few pictures there are of them.
+
+(Liu et al. 2021, section 3.5: few-shot adversarial fine-tuning.) ``official`` is the reference's: all weights of the
+generator, a fresh discriminator of whole pictures, 100 steps. ``quick`` takes the losses of pixels and no
+discriminator. Both use the training step as it is.
+
+A picture drawn from itself teaches little more than copying. So where there are several pictures, one is drawn from
+the others, and each is shown to the network moved and resized as well: under a weak-perspective camera that is exact.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Literal, get_args
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from iper_toolkit.body import Body, BodyParams
+from lwgan.checkpoints import SUFFIX, Checkpoint, load_checkpoint, save_checkpoint
+from lwgan.discriminators import build_discriminator
+from lwgan.person import Person
+from lwgan.samples import Batches
+from lwgan.surface_tables import surface_tables
+from lwgan.training import load_networks
+from lwgan.training_config import CONFIGS, LossWeights, TrainingConfig
+from lwgan.training_step import Learners, training_step
+
+Pixels = NDArray[np.uint8]
+Preset = Literal["quick", "thorough", "official"]
+PRESETS: tuple[Preset, ...] = get_args(Preset)
+STEPS: dict[Preset, int] = {"quick": 40, "thorough": 150, "official": 100}
+_RATES: dict[Preset, float] = {"quick": 3e-4, "thorough": 3e-4, "official": 1e-4}
+# How much larger or smaller, and how far away (of the side), a picture is shown again.
+_ZOOM, _SHIFT = (0.85, 1.2), 0.08
+_COPIES = 6  # of each picture
+
+Tell = Callable[[str], object]
+
+
+@dataclass(frozen=True, eq=False)
+class PersonClip:
+    """The pictures of a person, and moved and resized copies of them, as clips are read for training."""
+
+    person: Person
+    copies: int = _COPIES
+    seed: int = 0
+
+    @property
+    def id(self) -> str:
+        return self.person.name
+
+    @property
+    def body_id(self) -> str:
+        return self.person.params.body_id
+
+    @property
+    def num_frames(self) -> int:
+        return self.person.num_sources * (1 + self.copies)
+
+    @property
+    def valid(self) -> NDArray[np.bool_]:
+        return np.ones(self.num_frames, bool)
+
+    @property
+    def front_frames(self) -> tuple[int, ...]:
+        return tuple(range(self.person.num_sources))
+
+    @property
+    def back_frames(self) -> tuple[int, ...]:
+        return tuple(range(self.person.num_sources - 1, 0, -1))
+
+    def frames(self, indices: Sequence[int], size: int) -> Pixels:
+        self._check(size)
+        pictures = [
+            self._moved(self.person.pictures[index % self.person.num_sources], index)
+            for index in indices
+        ]
+        return np.stack(pictures)
+
+    def masks(self, indices: Sequence[int], size: int) -> Pixels:
+        self._check(size)
+        return np.stack(
+            [self._moved(self.person.masks[i % self.person.num_sources], i) for i in indices]
+        )
+
+    def background(self, size: int) -> Pixels:
+        """The plate; without one the first picture, which is only looked at outside of the person."""
+        self._check(size)
+        return self.person.pictures[0] if self.person.plate is None else self.person.plate
+
+    def params(self, indices: Sequence[int] | None = None) -> BodyParams:
+        chosen = list(range(self.num_frames)) if indices is None else list(indices)
+        params = self.person.params[[index % self.person.num_sources for index in chosen]]
+        camera = params.camera.clone()
+        for row, index in zip(camera, chosen, strict=True):
+            zoom, shift = self._motion(index)
+            # p = s (x + t) becomes zoom p + shift.
+            row[1:] += torch.tensor(shift, dtype=row.dtype) / (row[0] * zoom)
+            row[0] *= zoom
+        return replace(params, camera=camera)
+
+    def _motion(self, index: int) -> tuple[float, tuple[float, float]]:
+        """Zoom, and shift in NDC, of a copy; the first ones are the pictures themselves."""
+        if index < self.person.num_sources:
+            return 1.0, (0.0, 0.0)
+        random = np.random.default_rng((self.seed, index))
+        x, y = random.uniform(-_SHIFT, _SHIFT, 2) * 2
+        return float(random.uniform(*_ZOOM)), (float(x), float(y))
+
+    def _moved(self, picture: Pixels, index: int) -> Pixels:
+        zoom, shift = self._motion(index)
+        if zoom == 1.0 and shift == (0.0, 0.0):
+            return picture
+        size = picture.shape[0]
+        # Pixel i lies at NDC (2 i + 1) / size - 1.
+        offset = [(shift[k] + 1 - zoom) * size / 2 + (zoom - 1) / 2 for k in (0, 1)]
+        matrix = np.array([[zoom, 0, offset[0]], [0, zoom, offset[1]]])
+        moved = cv2.warpAffine(
+            picture, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
+        return np.asarray(moved, np.uint8)
+
+    def _check(self, size: int) -> None:
+        if size != self.person.size:
+            raise ValueError(f"{self.id} is known at {self.person.size} pixels, not at {size}.")
+
+
+@dataclass(frozen=True)
+class _One:
+    """A folder of one clip."""
+
+    only: PersonClip
+
+    @property
+    def clip_ids(self) -> tuple[str, ...]:
+        return (self.only.id,)
+
+    def clip(self, clip_id: str) -> PersonClip:
+        return self.only
+
+    @cached_property
+    def name(self) -> str:
+        return self.only.id
+
+
+def personal_config(
+    checkpoint: Checkpoint, person: Person, preset: Preset, steps: int | None = None
+) -> TrainingConfig:
+    """The run that personalizes a checkpoint to a person.
+
+    Raises:
+        ValueError: there is no such preset.
+    """
+    if preset not in PRESETS:
+        raise ValueError(f"Unknown preset {preset!r}. Choose one of: {', '.join(PRESETS)}.")
+    base = CONFIGS["official-personal"]
+    losses = base.losses
+    if preset != "official":
+        losses = LossWeights(
+            person=1, pooled=0.5, structure=0.5, edges=0.5, sources=0.25, mask=0.3, features=0.2
+        )
+    several = person.num_sources > 1
+    samples = replace(
+        base.samples,
+        size=person.size,
+        num_sources=(min(2, person.num_sources),) if not several else (1, 2),
+        hide_sources=preset != "official",
+        sources="front" if preset == "official" else "all-sides",
+    )
+    return replace(
+        base,
+        generator=checkpoint.config,
+        losses=losses,
+        samples=samples,
+        steps=steps or STEPS[preset],
+        learning_rate=_RATES[preset],
+        decay_from=1.0 if preset == "official" else 0.5,
+        clip=0.0 if preset == "official" else 5.0,
+    )
+
+
+def personalize(
+    person: Person,
+    checkpoint: Checkpoint,
+    body: Body,
+    *,
+    preset: Preset = "quick",
+    steps: int | None = None,
+    device: str = "cpu",
+    tell: Tell = lambda text: None,
+) -> Checkpoint:
+    """A checkpoint that knows the person better; the given one stays as it is.
+
+    Args:
+        person: pictures of the size that will be drawn.
+        checkpoint: trained weights, in the corrected convention.
+        body: of the fits.
+        preset: how.
+        steps: other than the preset's.
+        device: "cpu" or "cuda".
+
+    Raises:
+        ValueError: the checkpoint has learned nothing, or is of the reference's convention or another surface.
+        NotFinite: a loss became no number.
+    """
+    if checkpoint.random:
+        raise ValueError("These weights have learned nothing, so there is nothing to personalize.")
+    tables = surface_tables(body, checkpoint.surface.convention)
+    if tables.id.digest != checkpoint.surface.digest:
+        raise ValueError(f"{checkpoint.name} was made for another surface than {body.id!r}.")
+    config = personal_config(checkpoint, person, preset, steps)
+    config, networks = load_networks(config, device, tell)
+    copies = 0 if preset == "official" else _COPIES
+    batches = Batches([_One(PersonClip(person, copies))], config.samples, body, tables)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.samples.seed)
+        judge = build_discriminator(config.discriminator) if config.losses.adversarial else None
+        fresh = type(checkpoint.generator)(checkpoint.config)
+    fresh.load_state_dict(checkpoint.generator.state_dict())
+    generator = fresh.to(device).to(memory_format=torch.channels_last)
+    judge = None if judge is None else judge.to(device)
+    learners = Learners(
+        generator,
+        judge,
+        torch.optim.Adam(generator.parameters(), config.learning_rate, (config.beta1, 0.999)),
+        None
+        if judge is None
+        else torch.optim.Adam(judge.parameters(), config.discriminator_learning_rate),
+        networks,
+    )
+    from lwgan.training import learning_rate_share
+
+    for number in range(config.steps):
+        for group in learners.generator_optimiser.param_groups:
+            group["lr"] = config.learning_rate * learning_rate_share(number, config)
+        told = training_step(learners, batches[number].to(device), config, number)
+        if (number + 1) % 20 == 0 or number + 1 == config.steps:
+            tell(
+                f"Personalizing to {person.name}: step {number + 1} of {config.steps}, loss {told['total']:.4f}"
+            )
+    done = (
+        generator.to("cpu").to(memory_format=torch.contiguous_format).eval().requires_grad_(False)
+    )
+    origin = replace(
+        checkpoint.origin,
+        trained_on=(*checkpoint.origin.trained_on, f"personalized ({preset}) to {person.name}"),
+    )
+    return replace(
+        checkpoint,
+        generator=done,
+        origin=origin,
+        path=None,
+        sha256=personal_key(person, checkpoint, config),
+    )
+
+
+def personal_key(person: Person, checkpoint: Checkpoint, config: TrainingConfig) -> str:
+    """sha256 of everything that a personalization depends on."""
+    digest = sha256(checkpoint.sha256.encode() + config.to_json().encode())
+    arrays = [person.pictures, person.masks, person.params.to_array().numpy()]
+    if person.plate is not None:
+        arrays.append(person.plate)
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def personalized(
+    person: Person,
+    checkpoint: Checkpoint,
+    body: Body,
+    *,
+    preset: Preset = "quick",
+    steps: int | None = None,
+    device: str = "cpu",
+    cache: Path | None = None,
+    tell: Tell = lambda text: None,
+) -> Checkpoint:
+    """`personalize`, once for the same pictures, weights and settings: what was learned is kept.
+
+    Args:
+        cache: folder; default: IPER_CACHE, else ~/.cache/iper, and there `personal/`.
+    """
+    config = personal_config(checkpoint, person, preset, steps)
+    key = personal_key(person, checkpoint, config)
+    folder = cache if cache is not None else _cache_folder()
+    path = folder / f"{key}{SUFFIX}"
+    if path.is_file():
+        try:
+            kept = load_checkpoint(path)
+        except ValueError:
+            tell(f"{path} is damaged, so {person.name} is learned again.")
+        else:
+            tell(f"Personalized weights of {person.name} are there already: {path}")
+            return kept
+    learned = personalize(
+        person, checkpoint, body, preset=preset, steps=steps, device=device, tell=tell
+    )
+    save_checkpoint(path, learned.generator, surface=learned.surface, origin=learned.origin)
+    return load_checkpoint(path)
+
+
+def _cache_folder() -> Path:
+    named = os.environ.get("IPER_CACHE")
+    return (Path(named) if named else Path.home() / ".cache" / "iper") / "personal"
