@@ -7,6 +7,7 @@ as they are; the background is the plate, as for every method.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from lwgan.checkpoints import Checkpoint, check_surface, load_checkpoint, random
 from lwgan.generators import GeneratorConfig
 from lwgan.generators.records import SIZE_MULTIPLE
 from lwgan.person import Dressed, Person
+from lwgan.personalization import PRESETS, Preset, personalize
 from lwgan.surface_tables import surface_tables
 from lwgan.synthesis import UNTRAINED_CONVENTION, draw_frames, set_scene
 from lwgan.tasks import Plan
@@ -32,10 +34,12 @@ _FPS = 25.0  # a plan has one; no picture depends on it
 class LwganMethod:
     """The liquid-warping generator with the weights of one file.
 
-    Random weights are called so, in name and version, because tables show no more of a method than these.
+    Random weights are called so, in name and version, because tables show no more of a method than these; so are
+    weights that learn each person first.
 
     Args:
-        weights: a file, a training run's folder, or ``random[:SEED]``.
+        weights: a file, a training run's folder, the name of weights that ship, or ``random[:SEED]``; behind a +
+            a preset of personalization: ``attlwb-small+quick``.
 
     Raises:
         FileNotFoundError, ValueError: there are no such weights, or they cannot be read.
@@ -45,11 +49,14 @@ class LwganMethod:
     version = "1"
 
     def __init__(self, weights: str) -> None:
+        weights, self._preset = _split(weights)
         self._checkpoint = _load(weights)
         self.weights = self._checkpoint.sha256
         self.random_weights = self._checkpoint.random
         if self.random_weights:
             self.name, self.version = f"{self.name}-{RANDOM}", f"{self.version}-{RANDOM}"
+        if self._preset:
+            self.name, self.version = f"{self.name}-personal", f"{self.version}-{self._preset}"
 
     def setup(self, setup: methods.Setup) -> None:
         """Raises `SurfaceMismatch` if the weights were made for another body."""
@@ -77,10 +84,32 @@ class LwganMethod:
 
     def _enter(self, people: tuple[Dressed, ...], params: BodyParams) -> None:
         """Compose and encode them once, whatever they do afterwards."""
+        checkpoint = self._checkpoint
+        if self._preset:
+            checkpoint = personalize(
+                [dressed.person for dressed in people],
+                checkpoint,
+                self._body,
+                preset=self._preset,
+                device=str(self._device),
+            )
         plan = Plan("transfer" if len(people) > 1 else "imitate", people, params, _FPS)
         self._scene = set_scene(
-            plan, self._checkpoint, self._body, device=self._device, background="plate"
+            plan, checkpoint, self._body, device=self._device, background="plate"
         )
+
+
+def _split(weights: str) -> tuple[str, Preset | None]:
+    """``attlwb-small+quick`` -> (``attlwb-small``, ``quick``); a file whose own name has a + stays whole."""
+    name, plus, word = weights.rpartition("+")
+    if not plus or Path(weights).exists():
+        return weights, None
+    for preset in PRESETS:
+        if word == preset:
+            return name, preset
+    raise ValueError(
+        f"lwgan:{weights}: behind the + stands how each person is learned first: {', '.join(PRESETS)}."
+    )
 
 
 def _load(weights: str) -> Checkpoint:

@@ -441,12 +441,8 @@ def _draw(
     if chosen.personalize is not None:
         from lwgan.personalization import personalized
 
-        if len(plans[0].people) > 1:
-            raise ValueError(
-                "--personalize learns one person, and several are merged here. Leave it out."
-            )
         checkpoint = personalized(
-            plans[0].primary,
+            [dressed.person for dressed in plans[0].people],
             checkpoint,
             body,
             preset=chosen.personalize,  # type: ignore[arg-type]

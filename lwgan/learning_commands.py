@@ -275,7 +275,7 @@ def personalize(
         )
         known = load_checkpoint(weights)
         learned = learn(
-            person,
+            [person],
             known,
             load_body(body),
             preset=preset,

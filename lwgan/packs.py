@@ -70,7 +70,7 @@ class PackedClip:
     @cached_property
     def valid(self) -> NDArray[np.bool_]:
         """(T,) which frames have a fit."""
-        return np.isfinite(self.fits).all(1)
+        return np.asarray(np.isfinite(self.fits).all(1), bool)
 
     def frames(self, indices: Sequence[int], size: int) -> Pixels:
         """(N, size, size, 3) uint8 RGB."""

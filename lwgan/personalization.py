@@ -11,7 +11,6 @@ the others, and each is shown to the network moved and resized as well: under a 
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal, get_args
@@ -22,14 +21,19 @@ import torch
 from numpy.typing import NDArray
 
 from iper_toolkit.body import Body, BodyParams
-from lwgan.checkpoints import SUFFIX, Checkpoint, load_checkpoint, save_checkpoint
-from lwgan.discriminators import build_discriminator
+from lwgan.checkpoints import (
+    SUFFIX,
+    Checkpoint,
+    check_surface,
+    load_checkpoint,
+    save_checkpoint,
+)
 from lwgan.person import Person
 from lwgan.samples import Batches
 from lwgan.surface_tables import surface_tables
-from lwgan.training import load_networks
+from lwgan.training import begin, load_networks, set_learning_rates
 from lwgan.training_config import CONFIGS, LossWeights, TrainingConfig
-from lwgan.training_step import Learners, training_step
+from lwgan.training_step import training_step
 
 Pixels = NDArray[np.uint8]
 Preset = Literal["quick", "thorough", "official"]
@@ -39,6 +43,10 @@ _RATES: dict[Preset, float] = {"quick": 3e-4, "thorough": 3e-4, "official": 1e-4
 # How much larger or smaller, and how far away (of the side), a picture is shown again.
 _ZOOM, _SHIFT = (0.85, 1.2), 0.08
 _COPIES = 6  # of each picture
+_QUICK = LossWeights(
+    person=1, pooled=0.5, structure=0.5, edges=0.5, sources=0.25, mask=0.3, features=0.2
+)
+_VERSION = 1  # raised when the same people would be learned otherwise
 
 Tell = Callable[[str], object]
 
@@ -132,61 +140,55 @@ class PersonClip:
 
 
 @dataclass(frozen=True)
-class _One:
-    """A folder of one clip."""
+class _People:
+    """People as a folder of clips."""
 
-    only: PersonClip
+    people: tuple[PersonClip, ...]
 
     @property
     def clip_ids(self) -> tuple[str, ...]:
-        return (self.only.id,)
+        return tuple(map(str, range(len(self.people))))
 
     def clip(self, clip_id: str) -> PersonClip:
-        return self.only
-
-    @cached_property
-    def name(self) -> str:
-        return self.only.id
+        return self.people[int(clip_id)]
 
 
 def personal_config(
-    checkpoint: Checkpoint, person: Person, preset: Preset, steps: int | None = None
+    checkpoint: Checkpoint, people: Sequence[Person], preset: Preset, steps: int | None = None
 ) -> TrainingConfig:
-    """The run that personalizes a checkpoint to a person.
+    """The run that personalizes a checkpoint to people; of several, each counts its steps.
 
     Raises:
-        ValueError: there is no such preset.
+        ValueError: there is no such preset, or no person.
     """
     if preset not in PRESETS:
         raise ValueError(f"Unknown preset {preset!r}. Choose one of: {', '.join(PRESETS)}.")
+    if not people:
+        raise ValueError("Personalization takes at least one person; got none.")
     base = CONFIGS["official-personal"]
-    losses = base.losses
-    if preset != "official":
-        losses = LossWeights(
-            person=1, pooled=0.5, structure=0.5, edges=0.5, sources=0.25, mask=0.3, features=0.2
-        )
-    several = person.num_sources > 1
+    fewest = min(person.num_sources for person in people)
+    is_official = preset == "official"
     samples = replace(
         base.samples,
-        size=person.size,
-        num_sources=(min(2, person.num_sources),) if not several else (1, 2),
-        hide_sources=preset != "official",
-        sources="front" if preset == "official" else "all-sides",
+        size=people[0].size,
+        num_sources=(min(2, fewest),) if is_official or fewest == 1 else (1, 2),
+        hide_sources=not is_official,
+        sources="front" if is_official else "all-sides",
     )
     return replace(
         base,
         generator=checkpoint.config,
-        losses=losses,
+        losses=base.losses if is_official else _QUICK,
         samples=samples,
-        steps=steps or STEPS[preset],
+        steps=(steps or STEPS[preset]) * len(people),
         learning_rate=_RATES[preset],
-        decay_from=1.0 if preset == "official" else 0.5,
-        clip=0.0 if preset == "official" else 5.0,
+        decay_from=1.0 if is_official else 0.5,
+        clip=0.0 if is_official else 5.0,
     )
 
 
 def personalize(
-    person: Person,
+    people: Sequence[Person],
     checkpoint: Checkpoint,
     body: Body,
     *,
@@ -195,84 +197,62 @@ def personalize(
     device: str = "cpu",
     tell: Tell = lambda text: None,
 ) -> Checkpoint:
-    """A checkpoint that knows the person better; the given one stays as it is.
+    """A checkpoint that knows some people better; the given one stays as it is.
 
     Args:
-        person: pictures of the size that will be drawn.
-        checkpoint: trained weights, in the corrected convention.
+        people: who will be drawn, or lend their clothes; pictures of the size that will be drawn.
+        checkpoint: trained weights.
         body: of the fits.
         preset: how.
-        steps: other than the preset's.
+        steps: of each person, other than the preset's.
         device: "cpu" or "cuda".
 
     Raises:
-        ValueError: the checkpoint has learned nothing, or is of the reference's convention or another surface.
+        ValueError: the checkpoint has learned nothing, or is of another surface.
         NotFinite: a loss became no number.
     """
     if checkpoint.random:
         raise ValueError("These weights have learned nothing, so there is nothing to personalize.")
     tables = surface_tables(body, checkpoint.surface.convention)
-    if tables.id.digest != checkpoint.surface.digest:
-        raise ValueError(f"{checkpoint.name} was made for another surface than {body.id!r}.")
-    config = personal_config(checkpoint, person, preset, steps)
-    config, networks = load_networks(config, device, tell)
+    check_surface(checkpoint, tables)
+    asked = personal_config(checkpoint, people, preset, steps)
+    config, networks = load_networks(asked, device, tell)
     copies = 0 if preset == "official" else _COPIES
-    batches = Batches([_One(PersonClip(person, copies))], config.samples, body, tables)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.samples.seed)
-        judge = build_discriminator(config.discriminator) if config.losses.adversarial else None
-        fresh = type(checkpoint.generator)(checkpoint.config)
-    fresh.load_state_dict(checkpoint.generator.state_dict())
-    generator = fresh.to(device).to(memory_format=torch.channels_last)
-    judge = None if judge is None else judge.to(device)
-    learners = Learners(
-        generator,
-        judge,
-        torch.optim.Adam(generator.parameters(), config.learning_rate, (config.beta1, 0.999)),
-        None
-        if judge is None
-        else torch.optim.Adam(judge.parameters(), config.discriminator_learning_rate),
-        networks,
-    )
-    from lwgan.training import learning_rate_share
-
+    clips = _People(tuple(PersonClip(person, copies) for person in people))
+    batches = Batches([clips], config.samples, body, tables)
+    learners = begin(config, device, networks, start=checkpoint)
+    names = ", ".join(person.name for person in people)
     for number in range(config.steps):
-        for group in learners.generator_optimiser.param_groups:
-            group["lr"] = config.learning_rate * learning_rate_share(number, config)
+        set_learning_rates(learners, config, number)
         told = training_step(learners, batches[number].to(device), config, number)
         if (number + 1) % 20 == 0 or number + 1 == config.steps:
-            tell(
-                f"Personalizing to {person.name}: step {number + 1} of {config.steps}, loss {told['total']:.4f}"
-            )
-    done = (
-        generator.to("cpu").to(memory_format=torch.contiguous_format).eval().requires_grad_(False)
-    )
-    origin = replace(
-        checkpoint.origin,
-        trained_on=(*checkpoint.origin.trained_on, f"personalized ({preset}) to {person.name}"),
-    )
+            tell(f"Learning {names}: step {number + 1} of {config.steps}, loss {told['total']:.4f}")
+    generator = learners.generator.to("cpu").to(memory_format=torch.contiguous_format)
+    learned = (*checkpoint.origin.trained_on, f"{names} ({preset})")
     return replace(
         checkpoint,
-        generator=done,
-        origin=origin,
+        generator=generator.eval().requires_grad_(False),
+        origin=replace(checkpoint.origin, trained_on=learned),
         path=None,
-        sha256=personal_key(person, checkpoint, config),
+        sha256=personal_key(people, checkpoint, asked),
     )
 
 
-def personal_key(person: Person, checkpoint: Checkpoint, config: TrainingConfig) -> str:
+def personal_key(people: Sequence[Person], checkpoint: Checkpoint, config: TrainingConfig) -> str:
     """sha256 of everything that a personalization depends on."""
-    digest = sha256(checkpoint.sha256.encode() + config.to_json().encode())
-    arrays = [person.pictures, person.masks, person.params.to_array().numpy()]
-    if person.plate is not None:
-        arrays.append(person.plate)
-    for array in arrays:
-        digest.update(np.ascontiguousarray(array).data)
+    digest = sha256(f"{_VERSION} {checkpoint.sha256} {config.to_json()}".encode())
+    for person in people:
+        arrays = [person.pictures, person.masks, person.params.to_array().numpy()]
+        if person.plate is not None:
+            arrays.append(person.plate)
+        for array in arrays:
+            digest.update(f"{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
 
 def personalized(
-    person: Person,
+    people: Sequence[Person],
     checkpoint: Checkpoint,
     body: Body,
     *,
@@ -285,22 +265,21 @@ def personalized(
     """`personalize`, once for the same pictures, weights and settings: what was learned is kept.
 
     Args:
-        cache: folder; default: IPER_CACHE, else ~/.cache/iper, and there `personal/`.
+        cache: folder; default: `personal/` in the folder that IPER_CACHE names, else in ~/.cache/iper.
     """
-    config = personal_config(checkpoint, person, preset, steps)
-    key = personal_key(person, checkpoint, config)
+    config = personal_config(checkpoint, people, preset, steps)
     folder = cache if cache is not None else _cache_folder()
-    path = folder / f"{key}{SUFFIX}"
+    path = folder / f"{personal_key(people, checkpoint, config)}{SUFFIX}"
     if path.is_file():
         try:
             kept = load_checkpoint(path)
         except ValueError:
-            tell(f"{path} is damaged, so {person.name} is learned again.")
+            tell(f"{path} is damaged, so it is learned again.")
         else:
-            tell(f"Personalized weights of {person.name} are there already: {path}")
+            tell(f"Learned before: {path}")
             return kept
     learned = personalize(
-        person, checkpoint, body, preset=preset, steps=steps, device=device, tell=tell
+        people, checkpoint, body, preset=preset, steps=steps, device=device, tell=tell
     )
     save_checkpoint(path, learned.generator, surface=learned.surface, origin=learned.origin)
     return load_checkpoint(path)

@@ -4,12 +4,12 @@ A batch is a pure function of a seed and its number. So a run that was killed go
 seen, whoever loads them, and any number of processes share the work without a word.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -63,7 +63,8 @@ class ClipData(Protocol):
     def params(self, indices: Sequence[int] | None = None) -> BodyParams: ...
 
 
-class ClipFolder(Protocol):
+@runtime_checkable
+class ClipFolder(Hashable, Protocol):
     """Clips by name: `lwgan.packs.Packs`, or a prepared dataset."""
 
     @property
@@ -221,10 +222,7 @@ class Batches(Dataset[Batch]):
         chosen = [*sources, *targets]
         size = rules.size
         scene = clip.background(size)
-        if rules.extra_background:
-            extra = self._extra_scene(clip, random)
-        else:
-            extra = scene
+        extra = self._extra_scene(clip, random) if rules.extra_background else scene
         return _Read(
             clip,
             tuple(sources),
@@ -267,10 +265,9 @@ class Batches(Dataset[Batch]):
         scene = torch.stack([one.colours(_floats(one.scene[None]))[0] for one in read])
         each = [self._each(one, vertices[k, :num_sources]) for k, one in enumerate(read)]
         joined = EachSource(
-            *(
-                torch.cat([getattr(one, name) for one in each])
-                for name in ("extended", "unwrapped", "texture_visibility")
-            )
+            extended=torch.cat([one.extended for one in each]),
+            unwrapped=torch.cat([one.unwrapped for one in each]),
+            texture_visibility=torch.cat([one.texture_visibility for one in each]),
         )
         primary = int(random.integers(num_sources)) if self.rules.extra_background else 0
         background = background_inputs(
@@ -496,7 +493,8 @@ def _shuffled(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
 
 
 @lru_cache(maxsize=64)
-def _opened(folder: Any, name: str) -> ClipData:
+def _opened(folder: Hashable, name: str) -> ClipData:
+    assert isinstance(folder, ClipFolder)
     clip: ClipData = folder.clip(name)
     return clip
 

@@ -37,13 +37,13 @@ from lwgan.discriminators import build_discriminator
 from lwgan.generators import build_generator
 from lwgan.loss_networks import load_feature_network
 from lwgan.samples import Batch, Batches, ClipFolder
-from lwgan.surface_tables import SurfaceTables, surface_tables
+from lwgan.surface_tables import Convention, SurfaceTables, surface_tables
 from lwgan.training_config import TrainingConfig
 from lwgan.training_step import Drawn, Learners, draw, generator_terms, training_step
 
 CONFIG_FILE, STATE_FILE, LOG_FILE, SHEETS = "config.json", "state.pt", "log.jsonl", "sheets"
 # A new network takes no part in the reference's quirks.
-CONVENTION = "corrected"
+CONVENTION: Convention = "corrected"
 _LOWEST_RATE = 0.02
 _NETWORKS = {"perceptual": "vgg19", "identity": "sphereface", "features": "perceptual-small"}
 _VALIDATION_BATCHES = 8
@@ -89,12 +89,13 @@ class Processes:
         for one in parameters:
             if one.grad is None:
                 one.grad = torch.zeros_like(one)
-        gradients = [one.grad for one in parameters if one.grad is not None]
+        gradients: list[Tensor] = [one.grad for one in parameters if one.grad is not None]
         flat = torch.cat([one.flatten() for one in gradients])
         torch.distributed.all_reduce(flat)
         flat /= self.world
-        for one, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-            one.copy_(mean.view_as(one))
+        means = flat.split([gradient.numel() for gradient in gradients])
+        for gradient, mean in zip(gradients, means, strict=True):
+            gradient.copy_(mean.view_as(gradient))
 
 
 def train(
@@ -143,8 +144,8 @@ def train(
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", processes.rank)))
     tables = surface_tables(body, CONVENTION)
     config, networks = load_networks(config, device, tell)
-    run = _Run(config, out, tables, device, networks, processes, tell)
-    run.enter(start)
+    run = _Run(config, out, tables, device, networks, processes, start, tell)
+    run.enter()
     origin = Origin("trained", trained_on=tuple(trained_on), synthetic=synthetic)
     batches = Batches(
         data,
@@ -194,39 +195,27 @@ class _Run:
         device: str,
         networks: Mapping[str, nn.Module],
         processes: Processes,
+        start: Checkpoint | None,
         tell: Tell,
     ) -> None:
+        if start is not None and start.surface.digest != tables.id.digest:
+            raise ValueError(
+                f"{start.name} was made for another surface or convention than {tables.id.body_id} in the "
+                f"{CONVENTION!r} one; it can be drawn with, but not be trained on here."
+            )
         self.config, self.out, self._tables, self._device = config, out, tables, device
         self._processes, self._tell = processes, tell
         self.step = 0
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.samples.seed)
-            generator = build_generator(config.generator)
-            judge = build_discriminator(config.discriminator) if config.losses.adversarial else None
-        generator.checkpointing = config.checkpointing  # type: ignore[assignment]
-        generator = generator.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if judge is not None:
-            judge = judge.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        betas = (config.beta1, 0.999)
-        self.learners = Learners(
-            generator=generator,
-            discriminator=judge,
-            generator_optimiser=torch.optim.Adam(
-                generator.parameters(), config.learning_rate, betas
-            ),
-            discriminator_optimiser=None
-            if judge is None
-            else torch.optim.Adam(judge.parameters(), config.discriminator_learning_rate, betas),
-            networks=networks,
-        )
-        self.kept = deepcopy(generator).eval().requires_grad_(False)  # moving average, or the same
+        self.learners = begin(config, device, networks, start)
+        # Their moving average; or, without one, the same.
+        self.kept = deepcopy(self.learners.generator).eval().requires_grad_(False)
         self._lines: list[dict[str, float]] = []
         self._since = time.monotonic()
         self._board: Any = None
 
     # ------------------------------------------------------------------------------------- folder
 
-    def enter(self, start: Checkpoint | None) -> None:
+    def enter(self) -> None:
         """Make the folder, or go on in it."""
         path = self.out / CONFIG_FILE
         wanted = json.loads(self.config.to_json())
@@ -240,8 +229,6 @@ class _Run:
                 )
         elif self.out.is_dir() and any(self.out.iterdir()):
             raise ValueError(f"{self.out} is not empty and no training run; take another --out.")
-        if start is not None:
-            self._begin_with(start)
         state = self.out / STATE_FILE
         if state.is_file():
             self._restore(state)
@@ -254,25 +241,12 @@ class _Run:
         if self._processes.is_first:
             self._board = _board(self.out, self._tell)
 
-    def _begin_with(self, start: Checkpoint) -> None:
-        if start.config != self.config.generator:
-            raise ValueError(
-                f"{start.name} is {start.config}, and {self.config.generator} is to be trained; they must be one kind."
-            )
-        if start.surface.digest != self._tables.id.digest:
-            raise ValueError(
-                f"{start.name} was made for another surface or convention than {self._tables.id.body_id} in the "
-                f"{CONVENTION!r} one; it can be drawn with, but not be trained on here."
-            )
-        for generator in (self.learners.generator, self.kept):
-            generator.load_state_dict(start.generator.state_dict())
-
     def _restore(self, path: Path) -> None:
         try:
             state = torch.load(path, map_location=self._device, weights_only=True)
         except Exception as error:  # torch raises many kinds for a damaged file
             raise TrainingFailed(
-                f"{path} is damaged ({error}). Remove it to begin anew, with --start {self.out / WEIGHTS_FILE} to keep "
+                f"{path} is damaged ({str(error).splitlines()[0]}). Remove it to begin anew, with --start {self.out / WEIGHTS_FILE} to keep "
                 "what was learned."
             ) from error
         self.step = int(state["step"])
@@ -326,13 +300,7 @@ class _Run:
     def do(self, batch: Batch) -> None:
         """One step, its log, and the sheet if one is due."""
         config = self.config
-        rate = learning_rate_share(self.step, config)
-        for optimiser, base in (
-            (self.learners.generator_optimiser, config.learning_rate),
-            (self.learners.discriminator_optimiser, config.discriminator_learning_rate),
-        ):
-            for group in optimiser.param_groups if optimiser is not None else ():
-                group["lr"] = base * rate
+        rate = set_learning_rates(self.learners, config, self.step)
         share = self._processes.average_gradients if self._processes.world > 1 else None
         told = training_step(self.learners, batch, config, self.step, share=share)
         self.step += 1
@@ -341,7 +309,7 @@ class _Run:
         if self.is_due(config.log_every):
             now = time.monotonic()
             means = self.recent() | {
-                "rate": config.learning_rate * rate,
+                "rate": rate,
                 "seconds": (now - self._since) / len(self._lines),
             }
             self.log(means, "train")
@@ -356,8 +324,9 @@ class _Run:
         """The weights that are kept: a moving average, whose beginning is forgotten soon."""
         decay = min(self.config.ema, (1 + self.step) / (10 + self.step)) if self.config.ema else 0.0
         with torch.no_grad():
-            kept, new = list(self.kept.parameters()), list(self.learners.generator.parameters())
-            torch._foreach_lerp_(kept, new, 1 - decay)
+            new = self.learners.generator.parameters()
+            for one, other in zip(self.kept.parameters(), new, strict=True):
+                one.lerp_(other, 1 - decay)
 
     def recent(self) -> dict[str, float]:
         """Means over the steps since the last line of the log."""
@@ -397,6 +366,51 @@ class _Run:
                 self._board.add_scalar(f"{kind}/{name}", value, self.step)
         shown = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
         self._tell(f"step {self.step} of {self.config.steps} ({kind}): {shown}")
+
+
+def begin(
+    config: TrainingConfig,
+    device: str,
+    networks: Mapping[str, nn.Module],
+    start: Checkpoint | None = None,
+) -> Learners:
+    """Networks and optimisers before the first step; the generator fresh, of the seed in `config.samples`, or `start`'s.
+
+    Raises:
+        ValueError: `start` is another generator than the one to be trained.
+    """
+    if start is not None and start.config != config.generator:
+        raise ValueError(
+            f"{start.name} is {start.config}, and {config.generator} is to be trained; they must be one kind."
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.samples.seed)
+        generator = build_generator(config.generator)
+        judge = build_discriminator(config.discriminator) if config.losses.adversarial else None
+    if start is not None:
+        generator.load_state_dict(start.generator.state_dict())
+    generator.checkpointing = config.checkpointing
+    generator = generator.to(device).to(memory_format=torch.channels_last)
+    betas = (config.beta1, 0.999)
+    judges_optimiser = None
+    if judge is not None:
+        judge = judge.to(device).to(memory_format=torch.channels_last)
+        rate = config.discriminator_learning_rate
+        judges_optimiser = torch.optim.Adam(judge.parameters(), rate, betas)
+    optimiser = torch.optim.Adam(generator.parameters(), config.learning_rate, betas)
+    return Learners(generator, judge, optimiser, judges_optimiser, networks)
+
+
+def set_learning_rates(learners: Learners, config: TrainingConfig, step: int) -> float:
+    """Those of a step; returns the generator's."""
+    share = learning_rate_share(step, config)
+    for optimiser, base in (
+        (learners.generator_optimiser, config.learning_rate),
+        (learners.discriminator_optimiser, config.discriminator_learning_rate),
+    ):
+        for group in optimiser.param_groups if optimiser is not None else ():
+            group["lr"] = base * share
+    return config.learning_rate * share
 
 
 def learning_rate_share(step: int, config: TrainingConfig) -> float:
@@ -440,7 +454,7 @@ def _loaded(batches: Batches, first: int, last: int, workers: int, device: str) 
         yield batch.to(device)
 
 
-def _as_it_is(batch: Batch) -> Batch:
+def _as_it_is(batch: Any) -> Any:
     return batch
 
 
@@ -473,7 +487,7 @@ def _board(out: Path, tell: Tell) -> Any:
     except ImportError:
         tell(f"No TensorBoard here (pip install tensorboard); {LOG_FILE} has the same numbers.")
         return None
-    return SummaryWriter(str(out))  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(out))
 
 
 def _cut_log(path: Path, step: int) -> None:

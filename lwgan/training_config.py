@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from lwgan.discriminators import DiscriminatorConfig
-from lwgan.generators.config import PRESETS, GeneratorConfig
+from lwgan.generators.config import BASELINES, PRESETS, GeneratorConfig
 from lwgan.samples import SampleRules
 
 Precision = Literal["float32", "bfloat16"]
@@ -108,6 +108,8 @@ class TrainingConfig:
             raise ValueError(
                 "samples.extra_background is for a generator with a background network."
             )
+        if self.checkpointing and self.generator.fusion in BASELINES:
+            raise ValueError("checkpointing is for generators that warp features; leave it out.")
         if self.generator.temporal != self.samples.temporal:
             raise ValueError("generator.temporal and samples.temporal go together.")
 

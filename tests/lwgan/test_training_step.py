@@ -140,7 +140,9 @@ def test_pictures_and_losses_are_the_references(reference: Reference) -> None:
     terms = generator_terms(drawn, batch, reference.config.losses, learners.networks, verdicts)
     for theirs, ours in TERMS.items():
         close(terms[ours].detach(), reference.arrays[f"loss/out_g_{theirs}"], LOSSES)
-    close(sum(float(t.detach()) for t in terms.values()), reference.arrays["loss/out_g_total"], LOSSES)
+    close(
+        sum(float(t.detach()) for t in terms.values()), reference.arrays["loss/out_g_total"], LOSSES
+    )
     judged = discriminator_terms(learners.discriminator, batch, drawn)
     close((judged["real"] + judged["fake"]).detach(), reference.arrays["loss/out_d_total"], LOSSES)
     for theirs, ours in (("real", "verdict_real"), ("fake", "verdict_fake")):
