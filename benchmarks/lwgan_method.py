@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 
 from benchmarks import methods
 from iper_toolkit.body import BodyParams, load_body
-from lwgan.checkpoints import Checkpoint, check_surface, load_checkpoint, random_checkpoint
+from lwgan.checkpoints import (
+    Checkpoint,
+    check_surface,
+    load_checkpoint,
+    random_checkpoint,
+    shipped_weights,
+)
 from lwgan.generators import GeneratorConfig
 from lwgan.generators.records import SIZE_MULTIPLE
 from lwgan.person import Dressed, Person
@@ -25,6 +31,7 @@ from lwgan.synthesis import UNTRAINED_CONVENTION, draw_frames, set_scene
 from lwgan.tasks import Plan
 
 RANDOM = "random"
+USUAL_WEIGHTS = "attlwb-small"
 _RANDOM_CONFIG: GeneratorConfig | str = "attlwb-spade"
 # Frames drawn at once; the pictures do not depend on it.
 _BATCH = {"cpu": 4, "cuda": 16}
@@ -53,6 +60,8 @@ class LwganMethod:
         self._checkpoint = _load(weights)
         self.weights = self._checkpoint.sha256
         self.random_weights = self._checkpoint.random
+        if weights in shipped_weights() and not Path(weights).exists():
+            self.name = weights
         if self.random_weights:
             self.name, self.version = f"{self.name}-{RANDOM}", f"{self.version}-{RANDOM}"
         if self._preset:

@@ -358,7 +358,8 @@ def default_methods(task: str) -> tuple[str, ...]:
 
 # What else a spec may be.
 SPECS = {
-    "lwgan:FILE": "The liquid-warping generator with weights of a file, or of random:SEED, which have learned nothing.",
+    "lwgan:FILE": "The liquid-warping generator with weights of a file, a run, a name that ships (attlwb-small, which is "
+    "meant without any), or of random:SEED, which have learned nothing; FILE+quick learns each person first.",
     "folder:DIR": "Pictures that are there already.",
     "module:Class": "Anybody's class; file.py:Class likewise.",
 }
@@ -386,9 +387,9 @@ def load_method(spec: str) -> Method:
 
         method = LwganMethod(rest.removeprefix("lwgan:"))
     elif rest == "lwgan":
-        raise ValueError(
-            f"method {spec!r} takes weights: --weights FILE, or {spec}:FILE to name several."
-        )
+        from benchmarks.lwgan_method import USUAL_WEIGHTS, LwganMethod
+
+        method = LwganMethod(USUAL_WEIGHTS)
     elif ":" in rest:
         method = _load_class(rest)
     else:

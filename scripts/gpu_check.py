@@ -30,6 +30,7 @@ from gpu.generator import compare_networks, draw_sizes, split_step, time_composi
 from gpu.judging import compare_judges
 from gpu.measuring import QUICK, Report, Setting, milliseconds, no_time_left
 from gpu.raster import compare_rasters, time_rasters, tune_raster
+from gpu.training import time_training
 
 from benchmarks.machine import machine, versions
 
@@ -60,6 +61,7 @@ SECTIONS: dict[str, Callable[[Setting, Report], Any]] = {
     "split": split_step,
     "draw": draw_sizes,
     "judging": compare_judges,
+    "training": time_training,
     "tuning": tune_raster,
 }
 

@@ -1,5 +1,6 @@
 """The generator as a method: its weights, its three tasks, and what it is refused."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -210,12 +211,43 @@ def test_random_weights_are_only_those_that_were_asked_for(
     one, again, two = (load_method(f"lwgan:random:{seed}") for seed in (1, 1, 2))
     assert one.weights == again.weights != two.weights
     one.setup(Setup(SIZE, body))
-    with pytest.raises(ValueError, match="'lwgan' takes weights: --weights FILE"):
-        load_method("lwgan")
     with pytest.raises(ValueError, match="seed of random weights is a whole number"):
         load_method("lwgan:random:many")
-    with pytest.raises(FileNotFoundError, match="There are no weights at"):
+    with pytest.raises(FileNotFoundError, match="There are no weights nowhere"):
         load_method("lwgan:nowhere.safetensors")
+
+
+def test_weights_that_ship_are_called_by_their_name() -> None:
+    usual = load_method("lwgan")
+    assert usual.name == lwgan_method.USUAL_WEIGHTS == "attlwb-small"
+    assert usual.weights == load_checkpoint("attlwb-small").sha256
+    personal = load_method("lwgan:attlwb-small+quick")
+    assert (personal.name, personal.version) == ("attlwb-small-personal", "1-quick")
+    assert personal.weights == usual.weights
+    with pytest.raises(ValueError, match=r"behind the \+ stands.*quick, thorough, official"):
+        load_method("lwgan:attlwb-small+slow")
+
+
+def test_each_person_is_learned_first(
+    dataset: Any, every_task: Protocol, tmp_path: Path, body: Body, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "trained.safetensors"
+    tables = surface_tables(body, "corrected")
+    small = replace(TINY, background_network=False)
+    save_checkpoint(path, build_generator(small), surface=tables.id, origin=Origin("trained"))
+    learned: list[tuple[list[str], str]] = []
+
+    def learn(people: Any, checkpoint: Any, body: Any, *, preset: str, device: str) -> Any:
+        learned.append(([person.name for person in people], preset))
+        return checkpoint
+
+    monkeypatch.setattr(lwgan_method, "personalize", learn)
+    settings = Settings(task="transfer", kind="own", size=SIZE, metrics=("l1",), max_frames=1)
+    method = load_method(f"lwgan:{path}+thorough")
+    run_all(Run(dataset, every_task, [method], settings, tmp_path / "run", body=body))
+    assert learned
+    assert all(preset == "thorough" for _, preset in learned)
+    assert max(len(names) for names, _ in learned) == 2  # who wears, and whose clothes they are
 
 
 def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:

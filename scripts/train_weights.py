@@ -1,0 +1,197 @@
+"""Trains the generators that ship, and the small perceptual network that their training looks through, on drawn people.
+
+\b
+    python scripts/train_weights.py people                draw the people (about 13 minutes on 2 cores, 0.6 GB)
+    python scripts/train_weights.py perceptual            6 minutes on one core
+    python scripts/train_weights.py train attlwb-small    two stages, one core; also addlwb-small, avglwb-small, ...
+    python scripts/train_weights.py prove attlwb-small    figures on people that were not trained on
+    python scripts/train_weights.py export attlwb-small   to lwgan/weights/, in half precision, if it beats what lies there
+    python scripts/train_weights.py all                   one after the other
+
+All that is made lies in --folder, and what is there is gone on with. Every generator has the same widths, the same
+people in the same order, and the same number of steps, so that they differ in their fusion alone. A longer run goes on
+from what ships: --steps 2 doubles the steps of both stages, --device cuda takes a GPU.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import torch
+from weights import people, perceptual, proofs
+
+from iper_toolkit.body import load_body
+from lwgan.checkpoints import load_checkpoint, save_checkpoint, shipped_weights
+from lwgan.packs import PACKS_FILE, Packs
+from lwgan.training import train
+from lwgan.training_config import TrainingConfig, load_config, with_variant
+
+WEIGHTS = Path(__file__).resolve().parent.parent / "lwgan" / "weights"
+PEOPLE = people.Plan(seed=1000, clips=2000)
+HELD_OUT = people.Plan(seed=1001, clips=48)
+VARIANTS = {
+    "attlwb-small": "attlwb-spade",
+    "addlwb-small": "addlwb",
+    "avglwb-small": "avglwb",
+    "texture-warping-small": "texture-warping",
+    "input-concat-small": "input-concat",
+}
+_MOST_BYTES = {"attlwb-small": 8_000_000}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One run; the next one begins with its weights."""
+
+    name: str
+    steps: int
+    changes: tuple[str, ...]
+
+
+# Small pictures first: half the cost a picture, and skirts and hair are nearer in pixels. Then the size that is drawn,
+# against a weak discriminator, for edges.
+STAGES = (
+    Stage(
+        "128",
+        4500,
+        ("losses.adversarial=0", "losses.features=0", "decay_from=1.0", "samples.size=128"),
+    ),
+    Stage(
+        "256",
+        3000,
+        (
+            "samples.size=256",
+            "samples.batch=2",
+            "samples.seed=1",
+            "learning_rate=5e-4",
+            "decay_from=0.4",
+            "adversarial_from=0.5",
+        ),
+    ),
+)
+
+
+def draw_people(folder: Path, workers: int) -> None:
+    for plan in (HELD_OUT, PEOPLE):
+        people.draw_people(plan, folder / f"people-{plan.seed}", workers, click.echo)
+
+
+def opened(folder: Path, plan: people.Plan) -> Packs:
+    path = folder / f"people-{plan.seed}"
+    if not (path / PACKS_FILE).is_file():
+        raise click.ClickException(f"{path} is not drawn yet; begin with the step `people`.")
+    return Packs.open(path)
+
+
+def train_perceptual(folder: Path, minutes: float) -> None:
+    from safetensors.torch import save_file
+
+    path = WEIGHTS / "perceptual-small.safetensors"
+    if path.is_file():
+        click.echo(f"{path} is there; remove it to train it again.")
+        return
+    network = perceptual.train_perceptual(
+        opened(folder, PEOPLE), minutes, click.echo, folder / "composed"
+    )
+    halved = {key: value.half().contiguous() for key, value in network.state_dict().items()}
+    note = {"synthetic": "true", "note": "trained on drawn people", "name": path.stem}
+    save_file(halved, path, note)
+
+
+def config_of(name: str, stage: Stage, share: float) -> TrainingConfig:
+    changes = (*stage.changes, f"steps={max(1, round(stage.steps * share))}")
+    return with_variant(load_config("small", changes), VARIANTS[name])
+
+
+def train_generator(folder: Path, name: str, share: float, device: str) -> None:
+    start = None
+    for stage in STAGES:
+        out = folder / f"{name}-{stage.name}"
+        train(
+            config_of(name, stage, share),
+            [opened(folder, PEOPLE)],
+            out,
+            body=load_body("open"),
+            trained_on=[f"people-{PEOPLE.seed}"],
+            synthetic=True,
+            held_out=[opened(folder, HELD_OUT)],
+            start=start,
+            device=device,
+            cache=folder / "composed",
+            tell=click.echo,
+        )
+        start = load_checkpoint(out)
+
+
+def prove(folder: Path, name: str) -> proofs.Figures:
+    path = folder / f"{name}-{STAGES[-1].name}"
+    found = proofs.figures(load_checkpoint(path).generator, opened(folder, HELD_OUT))
+    click.echo(f"{name}: {found}")
+    return found
+
+
+def export(folder: Path, name: str) -> None:
+    """Ship a generator if it is better than the one that ships: history keeps every file."""
+    found = prove(folder, name)
+    if name in shipped_weights():
+        shipped = proofs.figures(load_checkpoint(name).generator, opened(folder, HELD_OUT))
+        click.echo(f"{name} as it ships: {shipped}")
+        if found.ssim <= shipped.ssim:
+            click.echo(f"{name} stays as it is: the new one is not better.")
+            return
+    made = load_checkpoint(folder / f"{name}-{STAGES[-1].name}")
+    path = WEIGHTS / f"{name}.safetensors"
+    save_checkpoint(
+        path, made.generator, surface=made.surface, origin=made.origin, dtype=torch.float16
+    )
+    size = path.stat().st_size
+    if size > _MOST_BYTES.get(name, size):
+        raise click.ClickException(f"{path} has {size} bytes; it may have {_MOST_BYTES[name]}.")
+    click.echo(f"{path}: {size} bytes. Enter its sha256 in manifests/assets.toml.")
+
+
+@click.command(help=__doc__)
+@click.argument(
+    "step", type=click.Choice(["people", "perceptual", "train", "prove", "export", "all"])
+)
+@click.argument("names", nargs=-1, type=click.Choice(list(VARIANTS)))
+@click.option(
+    "--folder", type=click.Path(path_type=Path), default=Path("weights"), show_default=True
+)
+@click.option("--steps", type=float, default=1.0, show_default=True, help="Times the usual number.")
+@click.option(
+    "--minutes", type=float, default=6.0, show_default=True, help="Of the perceptual network."
+)
+@click.option(
+    "--workers", type=int, default=2, show_default=True, help="Processes that draw people."
+)
+@click.option("--threads", type=int, default=1, show_default=True, help="Of a training step.")
+@click.option("--device", default="cpu", show_default=True)
+def main(
+    step: str,
+    names: tuple[str, ...],
+    folder: Path,
+    steps: float,
+    minutes: float,
+    workers: int,
+    threads: int,
+    device: str,
+) -> None:
+    torch.set_num_threads(threads)
+    names = names or tuple(VARIANTS)
+    if step in ("people", "all"):
+        draw_people(folder, workers)
+    if step in ("perceptual", "all"):
+        train_perceptual(folder, minutes)
+    for name in names:
+        if step in ("train", "all"):
+            train_generator(folder, name, steps, device)
+        if step == "prove":
+            prove(folder, name)
+        if step in ("export", "all"):
+            export(folder, name)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
