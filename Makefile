@@ -3,13 +3,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= demo
 # All that needs no file of others, but for motion, which would double the time.
-DEMO_METRICS ?= pixel,perceptual,identity,distribution,official
+DEMO_METRICS ?= pixel,perceptual,identity,distribution
+METHODS := --method copy --method warp --method attlwb-small=lwgan:attlwb-small \
+	--method personalized=lwgan:attlwb-small+quick
 
-.PHONY: help setup demo test test-slow bench lint format clean
+.PHONY: help setup demo demo-full test test-slow bench lint format clean
 
 help:
 	@echo "make setup      create .venv with the versions of requirements.lock"
 	@echo "make demo       synthesise people, prepare them, run the benchmark, write a report"
+	@echo "make demo-full  the same with 24 people and more methods (about an hour)"
 	@echo "make test       the fast tests (CPU, offline, under 10 minutes)"
 	@echo "make test-slow  the slow proofs: kills, wheel, coverage of the intervals"
 	@echo "make bench      speed of the rasterizer, of prepare and of the metrics on this machine"
@@ -26,10 +29,19 @@ setup: .venv/ready
 	touch $@
 
 demo: setup
-	$(BIN)/iper synth --root $(DEMO)/data --size small --seed 1
+	$(BIN)/iper synth --root $(DEMO)/data --size few --seed 1
 	$(BIN)/iper prepare --root $(DEMO)/data --workers 2
-	$(BIN)/lwgan-bench run --task all --root $(DEMO)/data --out $(DEMO)/run --size 256 --workers 2 --metrics $(DEMO_METRICS)
+	$(BIN)/lwgan-bench run --task all --root $(DEMO)/data --out $(DEMO)/run --size 256 --num-sources 2 --max-frames 8 \
+		--workers 2 --metrics $(DEMO_METRICS) $(METHODS)
 	$(BIN)/lwgan-bench report $(DEMO)/run
+
+# 24 people, more frames and the ablations: what README's table shows.
+demo-full: setup
+	$(BIN)/iper synth --root $(DEMO)-full/data --size many --seed 7
+	$(BIN)/iper prepare --root $(DEMO)-full/data --workers 2
+	$(BIN)/lwgan-bench run --task all --root $(DEMO)-full/data --out $(DEMO)-full/run --size 256 --num-sources 2 --max-frames 8 \
+		--workers 2 --metrics $(DEMO_METRICS) $(METHODS) --method texture-warping=lwgan:texture-warping-small
+	$(BIN)/lwgan-bench report $(DEMO)-full/run
 
 test: setup
 	$(BIN)/python -m pytest -m "not slow" -n 2

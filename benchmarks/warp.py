@@ -23,23 +23,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.sparse.linalg import factorized
 from scipy.spatial import cKDTree
 
 from benchmarks.methods import Dressed, Motion, Person, Setup
 from benchmarks.painting import nearest_covered, paint
 from iper_toolkit.body import PARTS, Body, BodyParams
 from iper_toolkit.body.parts import part_ids
+from iper_toolkit.body.thickness import edges_of, look_up, measure_thickness, spread
 from iper_toolkit.camera import ndc_to_pixels, project
 from iper_toolkit.raster.cpu import rasterize_array
 from iper_toolkit.raster.shading import vertex_normals_array
 
 Floats = NDArray[np.float32]
 
-# Farthest that clothes or hair reach from the body, and that the body's fit reaches beyond the person.
-THICKEST_METRES, THINNEST_METRES = 0.12, -0.03
-# A vertex measures thickness where its normal is this close to the picture plane (cosine to the view).
-_SIDEWAYS = 0.35
 # How strongly neighbours share their thickness, relative to one measurement.
 _THICKNESS_SMOOTHNESS = 4.0
 # Loose hair and clothes are looked for this far outside the inflated body, in shares of the picture's side.
@@ -317,9 +313,7 @@ def _describe_mesh(body: Body) -> _Mesh:
     faces = body.faces.numpy().astype(np.int32)
     template = body.template.numpy()
     count = len(template)
-    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
-    joined = sparse.coo_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), (count, count))
-    neighbours = ((joined + joined.T) > 0).astype(np.float64).tocsr()
+    neighbours = edges_of(faces, count)
     _, mirrored = cKDTree(template).query(template * np.array([-1, 1, 1], np.float32))
     _, opposite = cKDTree(template[:, :2]).query(template[:, :2], k=24)
     head, facial = np.zeros(count, bool), np.zeros(count, bool)
@@ -338,81 +332,6 @@ def _to_pixels(points: Floats, size: int) -> Floats:
     return ndc_to_pixels(torch.from_numpy(points[:, :2]), size).numpy()
 
 
-def measure_thickness(
-    posed: Floats, faces: NDArray[np.int32], camera: Floats, mask: NDArray[np.uint8]
-) -> tuple[Floats, NDArray[np.bool_]]:
-    """How far the person reaches beyond the naked body, seen at its silhouette.
-
-    Args:
-        posed: (V, 3) vertices, metres, y down.
-        faces: (F, 3).
-        camera: (3,).
-        mask: (S, S) uint8, 255 = person.
-
-    Returns:
-        (V,) metres, negative where the body sticks out of the mask, and (V,) bool: which vertices were
-        measured. A ray that meets another limb, or does not leave the mask, measures nothing.
-    """
-    size = len(mask)
-    normals = vertex_normals_array(posed, faces)
-    points = project(torch.from_numpy(posed), torch.from_numpy(camera)).numpy()
-    face, _, _ = rasterize_array(points, faces, size)
-    seen = np.zeros(len(points), bool)
-    seen[faces[np.unique(face[face >= 0])]] = True
-    flat = np.hypot(normals[:, 0], normals[:, 1])
-    candidates = np.flatnonzero(seen & (np.abs(normals[:, 2]) < _SIDEWAYS))
-    start = _to_pixels(points, size)[candidates]
-    direction = normals[candidates, :2] / flat[candidates, None]
-    pixels_per_metre = float(camera[0]) * size / 2
-    steps = np.arange(
-        THINNEST_METRES * pixels_per_metre, THICKEST_METRES * pixels_per_metre + 1, 0.5
-    )
-    at = start[:, None] + direction[:, None] * steps[None, :, None]
-    person = _look_up(mask.astype(np.float32), at) > 127  # (K, steps)
-    on_body = _look_up((face >= 0).astype(np.float32), at) > 0.5
-    # The last step at which the person is still there without a gap.
-    gone = ~person
-    reach = np.where(gone.any(1), gone.argmax(1) - 1, len(steps))
-    ends = (reach >= 0) & (reach < len(steps) - 1)
-    # Beyond the first pixel and a half outside, the way must be free of other limbs up to where the mask ends.
-    outside = (steps > 1.5)[None] & (np.arange(len(steps))[None] <= reach[:, None] + 2)
-    free = ~(on_body & outside).any(1)
-    good = ends & free
-    thickness = np.zeros(len(posed), np.float32)
-    found = np.zeros(len(posed), bool)
-    thickness[candidates[good]] = steps[reach[good]] / pixels_per_metre
-    found[candidates[good]] = True
-    return thickness, found
-
-
-def _look_up(values: Floats, at: Floats) -> Floats:
-    """(S, S) picture at (..., 2) pixel indices, bilinear, zero outside."""
-    x, y = (np.ascontiguousarray(at[..., k], np.float32) for k in range(2))
-    return np.asarray(cv2.remap(values, x, y, cv2.INTER_LINEAR, borderValue=0), np.float32)
-
-
-def spread(
-    total: Floats, weight: Floats, neighbours: sparse.csr_matrix, smoothness: float
-) -> Floats:
-    """Measurements at some vertices -> a smooth value at every vertex.
-
-    Minimises ``sum_v weight_v (x_v - m_v)^2 + smoothness * sum_edges (x_a - x_b)^2`` with m = total / weight,
-    and a very small pull to zero for parts without any measurement.
-
-    Args:
-        total: (V,) or (V, C) sum of the measurements of each vertex.
-        weight: (V,) how many there were.
-        neighbours: (V, V), 1 where an edge is.
-        smoothness: weight of an edge.
-    """
-    degree = sparse.diags(np.asarray(neighbours.sum(1)).ravel())
-    system = sparse.diags(weight.astype(np.float64) + 1e-4) + smoothness * (degree - neighbours)
-    solve = factorized(system.tocsc())
-    columns = np.atleast_2d(total.astype(np.float64).T)
-    solved = np.stack([solve(column) for column in columns], axis=-1)
-    return solved.reshape(total.shape).astype(np.float32)
-
-
 def paint_vertices(views: list[_View], mesh: _Mesh) -> Floats:
     """(V, 3) a colour for every vertex, 0 .. 255: seen, else mirrored, else opposite, else diffused."""
     colours = np.zeros((len(mesh.head), 3), np.float32)
@@ -423,11 +342,11 @@ def paint_vertices(views: list[_View], mesh: _Mesh) -> Floats:
         for view in views:
             inner = cv2.erode(view.mask, np.ones((margin, margin), np.uint8)).astype(np.float32)
             facing = -view.normals[:, 2]
-            inside = (_look_up(inner, view.xy[None])[0] > 200) & (facing > 0.1)
+            inside = (look_up(inner, view.xy[None])[0] > 200) & (facing > 0.1)
             own = np.where(inside, view.seen * facing**2, 0)
             blurred = cv2.blur(view.picture, (3, 3) if margin > 1 else (1, 1)).astype(np.float32)
             planes = [np.ascontiguousarray(blurred[..., k]) for k in range(3)]
-            total += own[:, None] * np.stack([_look_up(p, view.xy[None])[0] for p in planes], -1)
+            total += own[:, None] * np.stack([look_up(p, view.xy[None])[0] for p in planes], -1)
             weight += own
         new = ~known & (weight > 0.01)
         colours[new] = total[new] / weight[new, None]

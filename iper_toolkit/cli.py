@@ -47,10 +47,10 @@ def main() -> None:
 @_ROOT
 @click.option(
     "--size",
-    type=click.Choice(["tiny", "small", "many", "medium"]),
+    type=click.Choice(["tiny", "few", "small", "many", "medium"]),
     default="small",
     show_default=True,
-    help="tiny: 3 people at 96 px, seconds. small: 8 people at 256 px, about 110 s of one core's time. many: 24 people with few frames each. medium: 32 people.",
+    help="tiny: 3 people at 96 px, seconds. small: 8 people at 256 px, about 110 s of one core's time. few: 6 people with few frames each, many: 24 such. medium: 32 people.",
 )
 @click.option("--seed", type=int, default=1, show_default=True, help="Same seed, same bytes.")
 @click.option(

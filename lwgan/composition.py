@@ -5,16 +5,19 @@
     sources = compose_sources(pictures, background_masks, vertices, tables)  # once
     targets = compose_targets(sources, poses, tables)  # every batch of frames
 
-(Liu et al. 2021, section 3.1 and 3.2.) As for the surface's tables, there are two conventions:
+(Liu et al. 2021, section 3.1 and 3.2.) As for the surface's tables, there are three conventions:
 ``reference`` extends edges from a Canny filter's pixels, the farthest weighing most, and lets the
 grey between the charts of the texture bleed in at seams, as released checkpoints saw it;
 ``corrected`` extends from the person's own outermost pixels, the nearest weighing most, and paints
-a rim around the charts.
+a rim around the charts. ``clothed`` is that, and dresses the body: its vertices are to be those of
+the body inflated by what its person wears (`lwgan.clothing`), flows go on a little beyond it, where
+skirts and hair are, and the network sees sources cut out, so that it knows where they end.
 
 Pictures are RGB in [-1, 1] and square; masks are
 **1 = background**; vertices are projected: NDC x right, y down, and depth in metres.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,6 +31,7 @@ from lwgan.correspondence import (
     condition_map,
     face_points,
     faces_in_view,
+    flow_beyond,
     flow_to,
     keep_faces,
     visible_faces,
@@ -50,10 +54,16 @@ DISCRIMINATOR_BODY_FACTOR = 1.2  # the body's box over the extent of its keypoin
 
 # What counts as surely person or surely background in a soft mask. The reference wants exactly 1,
 # so matting noise of one grey level opens holes; the corrected convention forgives a tenth.
-_CERTAIN: dict[Convention, float] = {"reference": 1.0, "corrected": 0.9}
+_CERTAIN: dict[Convention, float] = {"reference": 1.0, "corrected": 0.9, "clothed": 0.9}
 # Pixels of the side at which it is found what a source shows, where pictures are smaller: the
 # reference looks at the picture itself, in which hardly a face is seen below this side.
-VISIBILITY_SIZES: dict[Convention, int] = {"reference": 384, "corrected": VISIBILITY_SIZE}
+VISIBILITY_SIZES: dict[Convention, int] = {
+    "reference": 384,
+    "corrected": VISIBILITY_SIZE,
+    "clothed": VISIBILITY_SIZE,
+}
+# How far around the body flows go on, in shares of the picture's side ("clothed").
+_BEYOND = 0.06
 
 
 @dataclass(frozen=True)
@@ -107,7 +117,7 @@ class ComposedSources:
 class EachSource:
     """What is found out of each source for itself, whatever other sources stand beside it: the slow part."""
 
-    extended: Tensor  # (B, S, 3, H, W) the edge-extended picture
+    shown: Tensor  # (B, S, 3, H, W) what the network sees of it: the edge-extended or the cut-out picture
     unwrapped: Tensor  # (B, S, 3, H, W) its colours in the texture map
     texture_visibility: Tensor  # (B, S, 1, H, W) float, 1 where it shows the texel
     visible_faces: Tensor | None = None  # (B, S, F) bool; None: all, as flows do not ask by default
@@ -169,7 +179,7 @@ def compose_each(
     texture_points = face_points(vertices, tables.texture_faces)
     kernel = settings.scaled(settings.texture_kernel, size)
     return EachSource(
-        extended=extended,
+        shown=pictures * (1 - background_masks) if tables.convention == "clothed" else extended,
         unwrapped=unwrap(extended, texture_points, charts),
         texture_visibility=visibility(texture_points, shown, charts, (size, size), kernel),
         visible_faces=visible,
@@ -188,7 +198,7 @@ def join_sources(
         vertices: (B, S, V, 3) float, projected; those of `each`.
     """
     vertices = vertices.float()
-    size = each.extended.shape[-1]
+    size = each.shown.shape[-1]
     fragments = each.fragments or rasterize(vertices, tables.faces, size)
     visible = each.visible_faces
     if visible is None:
@@ -196,11 +206,11 @@ def join_sources(
             *vertices.shape[:2], tables.num_faces, dtype=torch.bool, device=vertices.device
         )
     texture = merge_sources(each.unwrapped, each.texture_visibility)
-    if tables.convention == "corrected":
+    if tables.convention != "reference":
         texture = grow_charts(texture, tables.texture_fragments(size))
-    condition = condition_map(fragments, tables.code.to(each.extended.dtype))
+    condition = condition_map(fragments, tables.code.to(each.shown.dtype))
     return ComposedSources(
-        source_inputs=torch.cat([each.extended, condition], dim=2),
+        source_inputs=torch.cat([each.shown, condition], dim=2),
         background_inputs=background,
         texture=texture,
         texture_visibility=each.texture_visibility,
@@ -257,9 +267,13 @@ def compose_targets(
     if only_visible:
         points = keep_faces(points, sources.visible_faces)
     each_source = Fragments(fragments.face[:, :, None], fragments.barycentric[:, :, None])
+    flow = flow_to(each_source, points[:, None])
+    if tables.convention == "clothed":
+        band = math.ceil(_BEYOND * sources.size)
+        flow = flow_beyond(flow, fragments.covered, sources.fragments.covered, band)
     return ComposedTargets(
         inputs=torch.cat([textured, condition], dim=2),
-        flow=flow_to(each_source, points[:, None]),
+        flow=flow,
         fragments=fragments,
         face_points=face_points(vertices, tables.faces),
     )
@@ -314,7 +328,7 @@ def merge_people(
         for person, own in zip(people, faces, strict=True)
     ]
     texture = merge_people_textures([person.texture for person in people], shares)
-    if tables.convention == "corrected":
+    if tables.convention != "reference":
         nobody = torch.stack(shares).sum(0) == 0
         texture = grow_charts(torch.where(nobody, primary.texture, texture), charts)
 
@@ -373,7 +387,7 @@ def _seen_faces(
     if fine > size:
         visible = visible | faces_in_view(vertices, tables.faces, fine)
     visible = with_neighbours(visible, tables.nearest)
-    if tables.convention == "corrected" or torch.equal(tables.faces, tables.texture_faces):
+    if tables.convention != "reference" or torch.equal(tables.faces, tables.texture_faces):
         return visible, visible
     # The reference looks for what goes into the texture with the faces as they are drawn there, so
     # mirrored charts are seen from inside.

@@ -21,6 +21,7 @@ from iper_toolkit.atomic import write_atomically
 from iper_toolkit.body import Body, BodyParams
 from iper_toolkit.camera import project
 from iper_toolkit.images import read_image, resize, to_float
+from lwgan.clothing import dressed, thickness_of
 from lwgan.composition import (
     CompositionSettings,
     EachSource,
@@ -253,9 +254,9 @@ class Batches(Dataset[Batch]):
         params = BodyParams.from_array(
             self._body.id, torch.cat([one.params.to_array() for one in read])
         )
+        each = [self._each(one) for one in read]
+        vertices = self._vertices(params, [one.thickness for one in each], num_sources)
         posed = self._body.pose(params)
-        vertices = project(posed.vertices, params.camera).float()
-        vertices = vertices.unflatten(0, (len(read), -1))
         keypoints = project(self._body.keypoints19(posed), params.camera)[..., :2]
         keypoints = keypoints.unflatten(0, (len(read), -1))[:, num_sources:].flatten(0, 1)
         pictures = torch.stack([one.colours(_floats(one.pictures)) for one in read])
@@ -263,11 +264,10 @@ class Batches(Dataset[Batch]):
             [1 - torch.from_numpy(one.masks[:, None]).float() / 255 for one in read]
         )
         scene = torch.stack([one.colours(_floats(one.scene[None]))[0] for one in read])
-        each = [self._each(one, vertices[k, :num_sources]) for k, one in enumerate(read)]
         joined = EachSource(
-            extended=torch.cat([one.extended for one in each]),
+            shown=torch.cat([one.shown for one in each]),
             unwrapped=torch.cat([one.unwrapped for one in each]),
-            texture_visibility=torch.cat([one.texture_visibility for one in each]),
+            texture_visibility=torch.cat([one.visibility for one in each]),
         )
         primary = int(random.integers(num_sources)) if self.rules.extra_background else 0
         background = background_inputs(
@@ -296,43 +296,98 @@ class Batches(Dataset[Batch]):
             body_boxes=bodies,
         )
 
-    def _each(self, read: "_Read", vertices: Tensor) -> EachSource:
-        """(1, S, ...) what is found out of each source, in the clip's changed colours."""
-        parts = [
-            self._one(read, position, vertices[position]) for position in range(len(read.sources))
-        ]
-        extended, unwrapped, seen = (
-            torch.stack(values)[None] for values in zip(*parts, strict=True)
-        )
-        return EachSource(read.colours(extended), read.colours(unwrapped), seen)
+    def _vertices(
+        self, params: BodyParams, thickness: Sequence[Tensor | None], num_sources: int
+    ) -> Tensor:
+        """(B, S + T, V, 3) projected; dressed, if the convention has it: sources each as it shows, targets as their mean."""
+        worn = None
+        if thickness[0] is not None:
+            count = len(params) // len(thickness) - num_sources
+            rows = []
+            for own in thickness:
+                assert own is not None  # all have it or none
+                rows.append(torch.cat([own, own.mean(0, keepdim=True).expand(count, -1)]))
+            worn = torch.cat(rows)
+        return dressed(self._body, params, worn).unflatten(0, (len(thickness), -1))
 
-    def _one(self, read: "_Read", position: int, vertices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Extended picture, texture and visibility of one source, kept under its content."""
+    def _each(self, read: "_Read") -> "_Sources":
+        """What is found out of each source, in the clip's changed colours."""
+        parts = [self._one(read, position) for position in range(len(read.sources))]
+        shown, unwrapped, seen = (
+            torch.stack(part)[None] for part in zip(*(part[:3] for part in parts), strict=True)
+        )
+        worn = [part[3] for part in parts if part[3] is not None]
+        return _Sources(
+            read.colours(shown), read.colours(unwrapped), seen, torch.stack(worn) if worn else None
+        )
+
+    def _one(self, read: "_Read", position: int) -> "_Kept":
+        """Picture, texture, visibility and thickness of one source, kept under its content."""
         picture, mask = read.pictures[position], read.masks[position]
+        params = read.params[[position]]
         path = None
         if self._cache is not None:
-            told = sha256(picture.tobytes() + mask.tobytes() + vertices.numpy().tobytes())
-            told.update(f"{self._tables.id} {self._settings}".encode())
+            told = sha256(picture.tobytes() + mask.tobytes() + params.to_array().numpy().tobytes())
+            told.update(f"{self._tables.id} {self._settings} {_KEPT_VERSION}".encode())
             name = told.hexdigest()
             path = self._cache / name[:2] / f"{name}.bin"
-            if (kept := _read_kept(path, self.rules.size)) is not None:
+            if (kept := self._read_kept(path)) is not None:
                 return kept
+        worn = None
+        if self._tables.convention == "clothed":
+            # Rounded also when it is fresh, so that nothing depends on what was kept.
+            worn = thickness_of(self._body, params, mask[None]).half().float()
         each = compose_each(
             _floats(picture[None])[None],
             1 - torch.from_numpy(mask[None, None, None]).float() / 255,
-            vertices[None, None],
+            dressed(self._body, params, worn)[None],
             self._tables,
             self._settings,
         )
-        # Rounded also when it is fresh, so that nothing depends on what was kept.
-        found = (
-            each.extended[0, 0].half().float(),
+        found: _Kept = (
+            each.shown[0, 0].half().float(),
             each.unwrapped[0, 0].half().float(),
             each.texture_visibility[0, 0],
+            None if worn is None else worn[0],
         )
         if path is not None:
             _keep(path, found)
         return found
+
+    def _read_kept(self, path: Path) -> "_Kept | None":
+        """What was kept of a source; None if nothing was, or the file is damaged."""
+        try:
+            raw = np.fromfile(path, np.uint8)
+        except OSError:
+            return None
+        size = self.rules.size
+        picture, bits = 3 * size * size * 2, size * size // 8
+        is_clothed = self._tables.convention == "clothed"
+        vertices = 2 * self._body.num_vertices if is_clothed else 0
+        if len(raw) != 2 * picture + bits + vertices:
+            return None
+        shown, unwrapped, seen, worn = np.split(raw, np.cumsum([picture, picture, bits]).tolist())
+        return (
+            _halves(shown).reshape(3, size, size),
+            _halves(unwrapped).reshape(3, size, size),
+            torch.from_numpy(np.unpackbits(seen).astype(np.float32)).reshape(1, size, size),
+            _halves(worn) if is_clothed else None,
+        )
+
+
+# Picture (3, H, W), texture (3, H, W), visibility (1, H, W) and thickness (V,) of one source.
+_Kept = tuple[Tensor, Tensor, Tensor, Tensor | None]
+_KEPT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class _Sources:
+    """The sources of one clip, (1, S, ...)."""
+
+    shown: Tensor
+    unwrapped: Tensor
+    visibility: Tensor
+    thickness: Tensor | None  # (S, V)
 
 
 @dataclass(frozen=True)
@@ -499,25 +554,15 @@ def _opened(folder: Hashable, name: str) -> ClipData:
     return clip
 
 
-def _read_kept(path: Path, size: int) -> tuple[Tensor, Tensor, Tensor] | None:
-    """What was kept of a source; None if nothing was, or the file is damaged."""
-    try:
-        raw = np.fromfile(path, np.uint8)
-    except OSError:
-        return None
-    half = 3 * size * size * 2
-    if len(raw) != 2 * half + size * size // 8:
-        return None
-    pictures = [
-        torch.from_numpy(part.view(np.float16).astype(np.float32).reshape(3, size, size))
-        for part in (raw[:half], raw[half : 2 * half])
-    ]
-    seen = np.unpackbits(raw[2 * half :]).astype(np.float32).reshape(1, size, size)
-    return pictures[0], pictures[1], torch.from_numpy(seen)
+def _halves(raw: Pixels) -> Tensor:
+    return torch.from_numpy(raw.view(np.float16).astype(np.float32))
 
 
-def _keep(path: Path, found: tuple[Tensor, Tensor, Tensor]) -> None:
-    pictures = b"".join(one.half().numpy().tobytes() for one in found[:2])
-    data = pictures + np.packbits(found[2].numpy() > 0.5).tobytes()
+def _keep(path: Path, found: _Kept) -> None:
+    shown, unwrapped, seen, worn = found
+    halves = [one.half().numpy().tobytes() for one in (shown, unwrapped)]
+    parts = [*halves, np.packbits(seen.numpy() > 0.5).tobytes()]
+    if worn is not None:
+        parts.append(worn.half().numpy().tobytes())
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda part: part.write_bytes(data))
+    write_atomically(path, lambda part: part.write_bytes(b"".join(parts)))

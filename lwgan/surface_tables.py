@@ -30,7 +30,7 @@ from iper_toolkit.body.parts import PARTS, Surface
 from iper_toolkit.body.surface_files import read_surface_files
 from iper_toolkit.raster import Fragments, rasterize
 
-Convention = Literal["reference", "corrected"]
+Convention = Literal["reference", "corrected", "clothed"]
 
 NUM_NEAREST = 3  # faces that a seen face vouches for, itself among them
 BACKGROUND_CODE = (0.0, 0.0, 1.0)  # the third channel of a condition map is 1 where nobody is

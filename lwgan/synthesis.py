@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from iper_toolkit.body import Body, BodyParams
-from iper_toolkit.camera import project
 from iper_toolkit.images import to_float
 from lwgan.checkpoints import Checkpoint, Generator, check_surface
+from lwgan.clothing import dressed, thickness_of, worn_by_owners
 from lwgan.composition import (
     ComposedSources,
     compose_sources,
@@ -58,6 +58,7 @@ class Scene:
     background: Tensor  # (1, 3, size, size) float32 in [-1, 1]
     body: Body  # float64
     dtype: torch.dtype
+    thickness: Tensor | None  # (V,) metres of what is worn; None: the naked body is drawn
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +148,7 @@ def set_scene(
     tables, body = tables.to(device), body.to(device, torch.float64)
     network = checkpoint.generator.for_inference(folded).to(device)
     with torch.inference_mode():
-        sources = _compose_people(plan, body, tables)
+        sources, thickness = _compose_people(plan, body, tables)
         if (
             behind is None
         ):  # in float32 whatever dtype is: once, and coarse steps would show in smooth walls
@@ -157,7 +158,7 @@ def set_scene(
     network = network.to(dtype)
     with torch.inference_mode():
         features = network.encode_sources(sources.source_inputs.to(dtype))
-    return Scene(network, tables, sources, features, scenery, body, dtype)
+    return Scene(network, tables, sources, features, scenery, body, dtype, thickness)
 
 
 def draw_frames(
@@ -175,13 +176,12 @@ def draw_frames(
     return _draw_in_batches(step, scene, params, batch, fill=compile)
 
 
-def pose_batch(body: Body, params: BodyParams) -> Tensor:
-    """(T, V, 3) float32: the posed body in NDC and depth, rounded from float64.
+def pose_batch(body: Body, params: BodyParams, thickness: Tensor | None = None) -> Tensor:
+    """(T, V, 3) float32: the posed body in NDC and depth, rounded from float64; inflated by `thickness`.
 
     Products in float32 change in their last bit with threads and batches, and a pixel here and there with them.
     """
-    exact = params.to(body.template.device, torch.float64)
-    return project(body.pose(exact).vertices, exact.camera).float()
+    return dressed(body, params, thickness)
 
 
 def draw_batch(scene: Scene, vertices: Tensor) -> Frames:
@@ -235,7 +235,7 @@ def _draw_in_batches(
         if fill:  # the last frame again, so that a compiled step sees one shape only
             wanted = wanted[[*range(count), *[count - 1] * (batch - count)]]
         with torch.inference_mode():
-            frames = step(scene, pose_batch(scene.body, wanted))
+            frames = step(scene, pose_batch(scene.body, wanted, scene.thickness))
         yield from _to_host(frames, count)
 
 
@@ -243,28 +243,36 @@ def _draw_in_turn(scene: Scene, params: BodyParams, num_previous: int) -> Iterat
     past: deque[Past] = deque(maxlen=num_previous)
     for frame in range(len(params)):
         with torch.inference_mode():
-            vertices = pose_batch(scene.body, params[[frame]])
+            vertices = pose_batch(scene.body, params[[frame]], scene.thickness)
             frames, now = draw_next(scene, vertices, list(past))
         past.append(now)
         yield from _to_host(frames, 1)
 
 
-def _compose_people(plan: Plan, body: Body, tables: SurfaceTables) -> ComposedSources:
-    """All sources of all people, ready to be drawn from: (1, S, ...)."""
+def _compose_people(
+    plan: Plan, body: Body, tables: SurfaceTables
+) -> tuple[ComposedSources, Tensor | None]:
+    """All sources of all people, ready to be drawn from: (1, S, ...); and what is worn, if that counts."""
     device = body.template.device
+    people = [wearer.person for wearer in plan.people]
+    worn: list[Tensor | None] = [None] * len(people)
+    if tables.convention == "clothed":
+        worn = [thickness_of(body, person.params, person.masks).to(device) for person in people]
     composed = [
         compose_sources(
             torch.from_numpy(to_float(person.pictures)[None]).to(device),
             1 - torch.from_numpy(person.masks[None, :, None]).to(device) / 255,
-            pose_batch(body, person.params)[None],
+            pose_batch(body, person.params, thickness)[None],
             tables,
         )
-        for person in (dressed.person for dressed in plan.people)
+        for person, thickness in zip(people, worn, strict=True)
     ]
+    means = [thickness.mean(0) for thickness in worn if thickness is not None]
     if len(composed) == 1:
-        return composed[0]
+        return composed[0], means[0] if means else None
     owned = owned_faces(plan.people, tables.surface).to(device)
-    return merge_people(composed, owned, tables, restrict_flow=plan.select == "flow")
+    merged = merge_people(composed, owned, tables, restrict_flow=plan.select == "flow")
+    return merged, worn_by_owners(means, owned, tables.faces) if means else None
 
 
 def background_kind(

@@ -42,8 +42,8 @@ from lwgan.training_config import TrainingConfig
 from lwgan.training_step import Drawn, Learners, draw, generator_terms, training_step
 
 CONFIG_FILE, STATE_FILE, LOG_FILE, SHEETS = "config.json", "state.pt", "log.jsonl", "sheets"
-# A new network takes no part in the reference's quirks.
-CONVENTION: Convention = "corrected"
+# A new network takes no part in the reference's quirks, and sees dressed bodies.
+CONVENTION: Convention = "clothed"
 _LOWEST_RATE = 0.02
 _NETWORKS = {"perceptual": "vgg19", "identity": "sphereface", "features": "perceptual-small"}
 _VALIDATION_BATCHES = 8
@@ -485,7 +485,9 @@ def _board(out: Path, tell: Tell) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        tell(f"No TensorBoard here (pip install tensorboard); {LOG_FILE} has the same numbers.")
+        tell(
+            f"No TensorBoard here (pip install iper-toolkit[train]); {LOG_FILE} has the same numbers."
+        )
         return None
     return SummaryWriter(str(out))
 

@@ -98,7 +98,8 @@ SIZES = {
     "tiny": Size(3, (2, 2, 1), frames=16, seconds=4.0, pixels=96, instants=1, other_person_every=8),
     "small": Size(8, (2,), frames=60, seconds=5.0, pixels=256, instants=1, other_person_every=4),
     "medium": Size(32, (2,), frames=100, seconds=8.0, pixels=256, instants=2, other_person_every=5),
-    # As many people as narrow intervals take, and few frames of each.
+    # One outfit each: what a quick look takes, and as many people as narrow intervals take.
+    "few": Size(6, (1,), frames=40, seconds=5.0, pixels=256, instants=1, other_person_every=10),
     "many": Size(24, (1,), frames=40, seconds=5.0, pixels=256, instants=1, other_person_every=10),
 }
 
@@ -147,7 +148,7 @@ def write_dataset(
     Args:
         size: "tiny" (3 people, 96 px, seconds), "small" (8 people, 256 px, about 110 s of
             CPU time, a minute on 2 free cores) or "medium" (32 people, 256 px, seven times as much);
-            "many" has 24 people in one outfit each, with few frames.
+            "few" and "many" have 6 and 24 people in one outfit each, with few frames.
         seed: 0 or more; below 1000 for demos and tests, from 1000 on for training.
         frame_format: a folder of JPEGs a clip, or one mp4.
         workers: processes; default one a core (one for "tiny"). With more than one, a script that calls this needs

@@ -14,6 +14,7 @@ from lwgan.checkpoints import Generator
 from lwgan.packs import Packs
 from lwgan.samples import Batch, Batches, SampleRules
 from lwgan.surface_tables import surface_tables
+from lwgan.training import CONVENTION
 from lwgan.training_step import draw
 
 Pixels = NDArray[np.uint8]
@@ -67,7 +68,7 @@ def drawn_pictures(
         colours=False,
         seed=_SEED,
     )
-    batches = Batches([packs], rules, body, surface_tables(body, "corrected"))
+    batches = Batches([packs], rules, body, surface_tables(body, CONVENTION))
     parts: list[tuple[Pixels, Pixels, Pixels, Pixels]] = []
     with torch.inference_mode():
         for number in range(_BATCHES):

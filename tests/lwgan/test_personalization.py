@@ -39,7 +39,7 @@ def known(body: Body, monkeypatch: pytest.MonkeyPatch) -> Checkpoint:
     config = GeneratorConfig(
         background_network=False, channels=(8, 12, 16), residual_blocks=1, spade_hidden=8
     )
-    made = random_checkpoint(config, 0, surface_tables(body, "corrected"))
+    made = random_checkpoint(config, 0, surface_tables(body, "clothed"))
     return replace(made, origin=Origin("trained", trained_on=("painted",), synthetic=True))
 
 

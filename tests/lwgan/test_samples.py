@@ -11,10 +11,12 @@ import torch.nn.functional as F
 
 from iper_toolkit.body import Body, BodyMismatch, load_body
 from iper_toolkit.clip import Dataset
+from iper_toolkit.images import to_float
+from lwgan.clothing import dressed, thickness_of
 from lwgan.composition import compose_sources, compose_targets
 from lwgan.packs import Packs, pack_dataset
 from lwgan.samples import Batches, SampleRules, choose_sources, choose_targets
-from lwgan.surface_tables import SurfaceTables, surface_tables
+from lwgan.surface_tables import Convention, SurfaceTables, surface_tables
 from lwgan.training import tensors_of
 
 SIZE = 48
@@ -28,7 +30,7 @@ def body() -> Body:
 
 @pytest.fixture(scope="module")
 def tables(body: Body) -> SurfaceTables:
-    return surface_tables(body, "corrected")
+    return surface_tables(body, "clothed")
 
 
 @pytest.fixture(scope="module")
@@ -85,11 +87,10 @@ def test_every_clip_is_drawn_in_an_epoch(packed: Packs, body: Body, tables: Surf
         assert sorted(epoch) == sorted(packed.clip_ids)
 
 
-def test_inputs_are_those_of_drawing(packed: Packs, body: Body, tables: SurfaceTables) -> None:
+@pytest.mark.parametrize("convention", ["reference", "corrected", "clothed"])
+def test_inputs_are_those_of_drawing(packed: Packs, body: Body, convention: Convention) -> None:
     """What training shows is what `compose_sources` and `compose_targets` make, up to half precision."""
-    from iper_toolkit.camera import project
-    from iper_toolkit.images import to_float
-
+    tables = surface_tables(body, convention)
     batches = Batches([packed], replace(RULES, batch=1), body, tables)
     batch = batches[0]
     clip = batches._clip_at(0)
@@ -97,7 +98,11 @@ def test_inputs_are_those_of_drawing(packed: Packs, body: Body, tables: SurfaceT
     sources = choose_sources(clip, 2, "all-sides", random)
     targets = choose_targets(clip, 1, sources, random)
     params = clip.params([*sources, *targets])
-    vertices = project(body.pose(params).vertices, params.camera).float()[None]
+    worn = None
+    if convention == "clothed":
+        own = thickness_of(body, params[[0, 1]], clip.masks(sources, SIZE)).half().float()
+        worn = torch.cat([own, own.mean(0, keepdim=True)])
+    vertices = dressed(body, params, worn)[None]
     pictures = torch.from_numpy(to_float(clip.frames(sources, SIZE)))[None]
     masks = 1 - torch.from_numpy(clip.masks(sources, SIZE)[None, :, None]).float() / 255
     composed = compose_sources(pictures, masks, vertices[:, :2], tables, batches._settings)

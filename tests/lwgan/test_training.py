@@ -85,7 +85,7 @@ def test_a_run_leaves_what_is_needed(run: Any, packed: Packs, tmp_path: Path) ->
     assert (done.steps, done.weights) == (6, tmp_path / "run" / "weights.safetensors")
     weights = load_checkpoint(tmp_path / "run")
     assert weights.config == CONFIG.generator
-    assert weights.surface.convention == "corrected"
+    assert weights.surface.convention == "clothed"
     assert weights.notes == ("trained on painted", "trained on synthetic people only")
     told = lines(tmp_path / "run", "train")
     assert [line["step"] for line in told] == [1, 2, 3, 4, 5, 6]
@@ -97,6 +97,7 @@ def test_a_run_leaves_what_is_needed(run: Any, packed: Packs, tmp_path: Path) ->
     assert {"person", "structure", "total"} <= set(lines(tmp_path / "run", "validate")[0])
     sheets = sorted(path.name for path in (tmp_path / "run" / "sheets").iterdir())
     assert sheets == ["00000003.png", "00000006.png"]
+    assert any((tmp_path / "run").glob("events.*"))  # TensorBoard's
 
 
 @pytest.mark.parametrize("killed_in", [1, 3, 4, 5])
