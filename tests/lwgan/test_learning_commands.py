@@ -1,12 +1,14 @@
 """`lwgan train` and `lwgan personalize` as a user types them."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from iper_toolkit.images import read_image
+from iper_toolkit.threads import one_thread
 from lwgan.checkpoints import load_checkpoint
 from lwgan.cli import main
 from lwgan.learning_commands import CONFIG_NAMES, PERSONAL_PRESETS
@@ -18,12 +20,19 @@ TINY = [
     "steps=1", "samples.size=32", "samples.batch=1", "samples.window=1", "generator.channels=[4, 6, 8]",
     "generator.residual_blocks=1", "generator.spade_hidden=4", "losses.adversarial=0",
 ]  # fmt: skip
-SETTINGS = [word for change in TINY for word in ("--set", change)]
+SETTINGS = ["--threads", "1", *(word for change in TINY for word in ("--set", change))]
 
 
 def call(*words: object) -> tuple[int, str]:
     done = CliRunner().invoke(main, [str(word) for word in words])
     return done.exit_code, done.output
+
+
+@pytest.fixture(autouse=True)
+def alone() -> Iterator[None]:
+    """Small networks gain nothing of a second thread, and lose much where other tests have the cores."""
+    with one_thread():
+        yield
 
 
 @pytest.fixture(scope="module")

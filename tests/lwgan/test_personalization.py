@@ -1,5 +1,6 @@
 """Personalization: exact moves of pictures, what it learns, and that it is done once."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from iper_toolkit.body import Body, load_body
 from iper_toolkit.camera import project
 from iper_toolkit.raster import rasterize
+from iper_toolkit.threads import one_thread
 from lwgan import personalization
 from lwgan.checkpoints import Checkpoint, Origin, random_checkpoint
 from lwgan.generators import GeneratorConfig
@@ -20,6 +22,13 @@ from lwgan.surface_tables import surface_tables
 from lwgan.training_config import LossWeights
 
 SIZE = 64
+
+
+@pytest.fixture(autouse=True)
+def alone() -> Iterator[None]:
+    """Small networks gain nothing of a second thread, and lose much where other tests have the cores."""
+    with one_thread():
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 
 from iper_toolkit.body import Body, load_body
 from iper_toolkit.clip import Dataset
+from iper_toolkit.threads import one_thread
 from lwgan import training
 from lwgan.checkpoints import Checkpoint, load_checkpoint
 from lwgan.discriminators import DiscriminatorConfig
@@ -45,6 +46,13 @@ CONFIG = TrainingConfig(
     validate_every=3,
     log_every=1,
 )
+
+
+@pytest.fixture(autouse=True)
+def alone() -> Iterator[None]:
+    """Small networks gain nothing of a second thread, and lose much where other tests have the cores."""
+    with one_thread():
+        yield
 
 
 @pytest.fixture(scope="module")

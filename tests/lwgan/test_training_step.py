@@ -1,6 +1,7 @@
 """One step of training: the reference's losses, gradients and first three updates, and what a step must do."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from iper_toolkit.threads import one_thread
 from lwgan.discriminators import DiscriminatorConfig, build_discriminator, mean_verdict
 from lwgan.foreign import DISCRIMINATOR_RULES, GENERATOR_RULES, rename, reversed_rules
 from lwgan.generators import GeneratorConfig, build_generator
@@ -112,6 +114,13 @@ class Reference:
             head_boxes=self.tensor("head_bbox"),
             body_boxes=self.tensor("body_bbox"),
         )
+
+
+@pytest.fixture(autouse=True)
+def alone() -> Iterator[None]:
+    """Small networks gain nothing of a second thread, and lose much where other tests have the cores."""
+    with one_thread():
+        yield
 
 
 @pytest.fixture(params=NAMES)
