@@ -54,18 +54,21 @@ class Stage:
 STAGES = (
     Stage(
         "128",
-        4500,
+        4000,
         ("losses.adversarial=0", "losses.features=0", "decay_from=1.0", "samples.size=128"),
     ),
     Stage(
         "256",
-        3000,
+        2400,
         (
             "samples.size=256",
             "samples.batch=2",
             "samples.seed=1",
             "learning_rate=5e-4",
+            "warmup=50",
             "decay_from=0.4",
+            "losses.structure=1.0",
+            "losses.features=0.4",
             "adversarial_from=0.5",
         ),
     ),
