@@ -63,6 +63,7 @@ class Origin:
     seed: int | None = None  # random
     trained_on: tuple[str, ...] = ()  # data sets or clips, if known
     synthetic: bool = False  # trained on drawn people alone
+    size: int | None = None  # pixels a side of the pictures that were learned last, if known
 
     def __post_init__(self) -> None:
         if self.how not in get_args(How):
@@ -315,7 +316,7 @@ def find_weights(path: str | Path) -> Path:
         raise FileNotFoundError(
             f"There are no weights {path}: no file, no folder of a run, and none of those that ship "
             f"({', '.join(shipped) or 'there are none'}). Released ones are converted once with "
-            "`lwgan import-weights`; `random` stands for weights that have learned nothing."
+            "`lwgan import-weights`; --weights random builds a network that has learned nothing."
         )
     candidates = sorted(path.glob(f"[!.]*{SUFFIX}"))
     if not candidates:

@@ -89,7 +89,7 @@ def _ended_like_ctrl_c() -> Iterator[None]:
     "  iper synth --root data/ --size tiny --seed 1\n"
     "  iper prepare --root data/\n"
     "  lwgan imitate --root data/ --source 001/1/1 --motion 001/1/2 --size 96 \\\n"
-    "      --weights random --out out.mp4 --inputs-out inputs.mp4",
+    "      --out out.mp4 --inputs-out inputs.mp4",
 )
 @click.version_option(__version__, prog_name="lwgan")
 def main() -> None:
@@ -142,10 +142,9 @@ def imitate(
     """A person does what somebody else did.
 
     \b
-    lwgan imitate --source front.png --source back.png --motion dance.mp4 \\
-        --weights FILE.safetensors --out out.mp4
+    lwgan imitate --source front.png --source back.png --motion dance.mp4 --personalize quick --out out.mp4
     lwgan imitate --root data/ --source 001/1/1 --motion 001/1/2@4-12 \\
-        --weights FILE.safetensors --size 256 --out out.mp4 --compare compare.mp4
+        --weights FILE.safetensors --out out.mp4 --compare compare.mp4
     lwgan imitate --root data/ --source 001/1/1@0,8 --motion 002/1/2 --view 45 --view -45 \\
         --weights FILE.safetensors --out out.mp4
     lwgan imitate --root data/ --source 001/1/1 --motion 001/1/2 --bullet-time 8:24 \\

@@ -68,6 +68,7 @@ SOURCES = click.option(
 )
 BACKGROUNDS = ("auto", "plate", "network")
 DEFAULT_WEIGHTS = "attlwb-small"
+_USUAL_SIZE = 512
 PRESET_NAMES = (
     "attlwb-spade attlwb-front-spade attlwb-adain addlwb avglwb softgate-addlwb softgate-avglwb "
     "input-concat texture-warping"
@@ -120,9 +121,8 @@ def drawing_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--size",
             type=int,
-            default=512,
-            show_default=True,
-            help="Pixels a side, a multiple of 8: 256, 512, 1024.",
+            default=None,
+            help="Pixels a side, a multiple of 8: 256, 512, 1024.  [default: what the weights learned last, else 512]",
         ),
         click.option(
             "--batch",
@@ -278,6 +278,11 @@ class DrawingOptions:
     no_sidecar: bool
     overwrite: bool
     as_json: bool
+
+    def __post_init__(self) -> None:
+        if self.size is None:  # nobody said
+            learned = None if self.seed is not None else self.checkpoint.origin.size
+            object.__setattr__(self, "size", learned or _USUAL_SIZE)
 
     def check_before_reading(self, names: Sequence[str] = ()) -> None:
         """Refuse what can be refused before anything is read or prepared, which may take long.

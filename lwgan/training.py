@@ -146,7 +146,12 @@ def train(
     config, networks = load_networks(config, device, tell)
     run = _Run(config, out, tables, device, networks, processes, start, tell)
     run.enter()
-    origin = Origin("trained", trained_on=tuple(trained_on), synthetic=synthetic)
+    origin = Origin(
+        "trained",
+        trained_on=tuple(trained_on),
+        synthetic=synthetic,
+        size=config.samples.size,
+    )
     batches = Batches(
         data,
         config.samples,

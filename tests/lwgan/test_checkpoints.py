@@ -266,7 +266,7 @@ def test_a_folder_without_weights(tmp_path: Path) -> None:
 
 
 def test_no_file(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no weights at .* `lwgan import-weights`"):
+    with pytest.raises(FileNotFoundError, match=r"no weights .* `lwgan import-weights`"):
         load_checkpoint(tmp_path / "nowhere.safetensors")
 
 
