@@ -384,16 +384,27 @@ def import_weights_command(
 
 
 @main.command()
-@click.argument("file", type=FilePath())
+@click.argument("file", type=FilePath(), required=False)
 @JSON
-def info(file: Path, as_json: bool) -> None:
-    """Say what a checkpoint is, or how a drawn file was made.
+def info(file: Path | None, as_json: bool) -> None:
+    """Say what a checkpoint is, or how a drawn file was made; without a file, which weights ship.
 
     \b
+    lwgan info
+    lwgan info attlwb-small
     lwgan info attlwb-spade.safetensors
     lwgan info out.mp4 --json
     """
     with plain_errors():
+        from lwgan.checkpoints import load_checkpoint, shipped_weights
+
+        shipped = shipped_weights()
+        if file is None:
+            notes = {name: "; ".join(load_checkpoint(name).notes) for name in shipped}
+            _print_facts(notes, as_json)
+            return
+        if not file.exists() and str(file) in shipped:
+            file = shipped[str(file)]
         if not file.exists():
             raise FileNotFoundError(f"There is no {file}.")
         drawn, weights = (".mp4", ".mkv", ".png", ".json"), (".safetensors", ".pth", ".pt")

@@ -573,3 +573,12 @@ def test_the_frames_of_a_video_are_those_of_a_folder(call: Call, tmp_path: Path)
     pictures = np.stack([read_image(path) for path in sorted((tmp_path / "x").glob("*.png"))])
     video = np.stack(list(read_frames(tmp_path / "x.mp4")))
     assert np.abs(video.astype(int) - pictures).mean() < 4  # H.264
+
+
+def test_info_lists_the_weights_that_ship() -> None:
+    done = CliRunner().invoke(main, ["info", "--json"])
+    assert done.exit_code == 0, done.output
+    shipped = json.loads(done.stdout)
+    assert "synthetic people only" in shipped["attlwb-small"]
+    one = CliRunner().invoke(main, ["info", "attlwb-small", "--json"])
+    assert json.loads(one.stdout)["variant"] == "attlwb-spade"
