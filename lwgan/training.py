@@ -516,14 +516,3 @@ def _differences(one: Mapping[str, Any], other: Mapping[str, Any], path: str = "
             yield from _differences(first, second, f"{path}{name}.")
         elif first != second:
             yield path + name
-
-
-def tensors_of(batch: Batch) -> dict[str, Tensor]:
-    """A batch's tensors by name, for tests and for notebooks."""
-    from dataclasses import fields
-
-    return {
-        one.name: value
-        for one in fields(batch)
-        if isinstance(value := getattr(batch, one.name), Tensor)
-    }

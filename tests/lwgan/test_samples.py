@@ -1,6 +1,6 @@
 """Batches: functions of seed and number, whose parts belong together."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from lwgan.composition import compose_sources, compose_targets
 from lwgan.packs import Packs, pack_dataset
 from lwgan.samples import Batches, SampleRules, choose_sources, choose_targets
 from lwgan.surface_tables import Convention, SurfaceTables, surface_tables
-from lwgan.training import tensors_of
 
 SIZE = 48
 RULES = SampleRules(size=SIZE, batch=2, num_sources=(2,), colours=False, seed=3)
@@ -39,8 +38,8 @@ def packed(prepared_root: Path) -> Packs:
 
 
 def equal(one: Any, other: Any) -> bool:
-    first, second = tensors_of(one), tensors_of(other)
-    same = all(torch.equal(first[name], second[name]) for name in first)
+    names = [field.name for field in fields(one) if field.name != "inputs"]
+    same = all(torch.equal(getattr(one, name), getattr(other, name)) for name in names)
     inputs = ("source", "target", "flow")
     return same and all(
         torch.equal(getattr(one.inputs, n), getattr(other.inputs, n)) for n in inputs
