@@ -23,6 +23,7 @@ from iper_toolkit.camera import project
 from iper_toolkit.images import read_image, resize, to_float
 from lwgan.clothing import dressed, thickness_of
 from lwgan.composition import (
+    USUAL_SETTINGS,
     CompositionSettings,
     EachSource,
     background_inputs,
@@ -170,7 +171,10 @@ class Batches(Dataset[Batch]):
         scenes: Sequence[Path] = (),
     ) -> None:
         self._folders, self.rules, self._body, self._tables = tuple(clips), rules, body, tables
-        self._settings = settings or CompositionSettings(extension_kernel=9)
+        # The reference extends edges farther when it draws than when it trains; ours are shown the same.
+        is_ours = tables.convention == "clothed"
+        usual = USUAL_SETTINGS if is_ours else CompositionSettings(extension_kernel=9)
+        self._settings = settings or usual
         self._cache = cache
         self._rank, self._world = rank, world
         self._scenes = tuple(scenes)
