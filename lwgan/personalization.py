@@ -174,6 +174,8 @@ def personal_config(
         num_sources=(min(2, fewest),) if is_official or fewest == 1 else (1, 2),
         hide_sources=not is_official,
         sources="front" if is_official else "all-sides",
+        # A background network sees whole pictures.
+        window=1.0 if is_official or checkpoint.config.background_network else 0.625,
     )
     return replace(
         base,
@@ -184,6 +186,8 @@ def personal_config(
         learning_rate=_RATES[preset],
         decay_from=1.0 if is_official else 0.5,
         clip=0.0 if is_official else 5.0,
+        sources_every=1 if is_official else 3,
+        precision="float32" if is_official else "bfloat16",
     )
 
 

@@ -3,14 +3,14 @@
 \b
     python scripts/train_weights.py people                draw the people (about 13 minutes on 2 cores, 0.6 GB)
     python scripts/train_weights.py perceptual            6 minutes on one core
-    python scripts/train_weights.py train attlwb-small    two stages, one core; also addlwb-small, avglwb-small, ...
+    python scripts/train_weights.py train attlwb-small    three stages, one core; also addlwb-small, avglwb-small, ...
     python scripts/train_weights.py prove attlwb-small    figures on people that were not trained on
     python scripts/train_weights.py export attlwb-small   to lwgan/weights/, in half precision, if it beats what lies there
     python scripts/train_weights.py all                   one after the other
 
 All that is made lies in --folder, and what is there is gone on with. Every generator has the same widths, the same
-people in the same order, and the same number of steps, so that they differ in their fusion alone. A longer run goes on
-from what ships: --steps 2 doubles the steps of both stages, --device cuda takes a GPU.
+people in the same order, and the same number of steps, so that they differ in their fusion alone. A longer run
+takes --steps 2, which doubles the steps of every stage; --device cuda takes a GPU.
 """
 
 import sys
@@ -50,28 +50,19 @@ class Stage:
 
 
 # Small pictures first: half the cost a picture, and skirts and hair are nearer in pixels. Then the size that is drawn,
-# against a weak discriminator, for edges.
+# and last, against a weak discriminator, edges.
+_LARGE = (
+    "samples.size=256",
+    "samples.batch=2",
+    "learning_rate=5e-4",
+    "warmup=50",
+    "losses.structure=1.0",
+    "losses.features=0.4",
+)
 STAGES = (
-    Stage(
-        "128",
-        4000,
-        ("losses.adversarial=0", "losses.features=0", "decay_from=1.0", "samples.size=128"),
-    ),
-    Stage(
-        "256",
-        2400,
-        (
-            "samples.size=256",
-            "samples.batch=2",
-            "samples.seed=1",
-            "learning_rate=5e-4",
-            "warmup=50",
-            "decay_from=0.4",
-            "losses.structure=1.0",
-            "losses.features=0.4",
-            "adversarial_from=0.5",
-        ),
-    ),
+    Stage("128", 4000, ("losses.adversarial=0", "losses.features=0", "decay_from=1.0")),
+    Stage("256", 800, (*_LARGE, "samples.seed=1", "losses.adversarial=0", "decay_from=1.0")),
+    Stage("sharp", 700, (*_LARGE, "samples.seed=2", "decay_from=0.2", "adversarial_from=0.4")),
 )
 
 
