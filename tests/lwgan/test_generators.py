@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -479,7 +480,6 @@ def test_configs_survive_their_json(name: str) -> None:
         ({"residual_blocks": 0}, "residual_blocks is 0"),
         ({"spade_hidden": 1.5}, "spade_hidden is 1.5"),
         ({"fusion": "add", "temporal": True}, "Switch it off or choose one of: attention-spade"),
-        ({"fusion": "input-concat", "background_network": False}, "leave background_network on"),
     ],
 )
 def test_configs_that_cannot_be_built(changes: dict, message: str) -> None:
@@ -496,3 +496,23 @@ def test_unknown_settings_and_names_are_refused() -> None:
         LiquidWarpingGenerator(PRESETS["input-concat"])
     with pytest.raises(ValueError, match="call build_generator"):
         PictureGenerator(PRESETS["attlwb-spade"])
+
+
+@pytest.mark.parametrize("fusion", ["input-concat", "texture-warping"])
+def test_a_baseline_may_do_without_a_background_network(fusion: Any) -> None:
+    """Then the scene is given, as to every generator of the person alone."""
+    config = GeneratorConfig(
+        fusion=fusion, background_network=False, channels=(4, 6, 8), residual_blocks=1
+    )
+    generator = build_generator(config)
+    inputs = GeneratorInputs(
+        None,
+        torch.zeros(1, 2, 6, 16, 16),
+        torch.zeros(1, 1, 6, 16, 16),
+        torch.zeros(1, 1, 2, 16, 16, 2),
+    )
+    drawn = generator(inputs)
+    assert drawn.background is None
+    assert drawn.target_image.shape == (1, 1, 3, 16, 16)
+    with pytest.raises(ValueError, match="no background network"):
+        generator.draw_background(torch.zeros(1, 1, 4, 16, 16))

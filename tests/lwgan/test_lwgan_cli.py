@@ -581,4 +581,4 @@ def test_info_lists_the_weights_that_ship() -> None:
     shipped = json.loads(done.stdout)
     assert "synthetic people only" in shipped["attlwb-small"]
     one = CliRunner().invoke(main, ["info", "attlwb-small", "--json"])
-    assert json.loads(one.stdout)["variant"] == "attlwb-spade"
+    assert json.loads(one.stdout)["variant"] == "attlwb-front-spade"
