@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from benchmarks.looking import Boxes, enlarged
 from benchmarks.metrics.arrays import Frames
-from benchmarks.networks.judge import digest_of, load_strictly, read_state, reproducibly
+from benchmarks.networks.judge import digest_of, reproducibly
 from iper_toolkit.assets import find_asset
+from iper_toolkit.weight_files import load_strictly, read_state
 
 # Where the box of the person, and of the face, comes from.
 PersonBox = Literal["mask", "fit", "detector"]

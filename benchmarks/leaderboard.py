@@ -438,15 +438,15 @@ def read_published(dataset: str | None = None) -> list[Published]:
 
 def as_text(boards: Sequence[Board], published: Sequence[Published] = ()) -> str:
     """Boards for a terminal."""
-    return "\n".join(
-        line for board in boards for line in _lines(board, _aligned)
-    ) + _published_text(published, _aligned)
+    return "\n".join(line for board in boards for line in _lines(board, aligned)) + _published_text(
+        published, aligned
+    )
 
 
 def as_markdown(boards: Sequence[Board], published: Sequence[Published] = ()) -> str:
     """Boards as GitHub tables."""
-    return "\n".join(line for board in boards for line in _lines(board, _piped)) + _published_text(
-        published, _piped
+    return "\n".join(line for board in boards for line in _lines(board, piped)) + _published_text(
+        published, piped
     )
 
 
@@ -620,7 +620,8 @@ def _published_text(published: Sequence[Published], layout: Layout) -> str:
     return "\n".join(["", *lines, *layout(rows), ""])
 
 
-def _aligned(rows: list[list[str]]) -> list[str]:
+def aligned(rows: list[list[str]]) -> list[str]:
+    """Rows of text as lines with columns under each other."""
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     return [
         "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
@@ -628,7 +629,8 @@ def _aligned(rows: list[list[str]]) -> list[str]:
     ]
 
 
-def _piped(rows: list[list[str]]) -> list[str]:
+def piped(rows: list[list[str]]) -> list[str]:
+    """Rows of text as a table in Markdown; the first is the head."""
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     return [lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]]
 

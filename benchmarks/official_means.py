@@ -9,6 +9,7 @@ import json
 import pandas as pd
 import pyarrow as pa
 
+from benchmarks.leaderboard import aligned, piped
 from benchmarks.metrics import METRICS
 from benchmarks.metrics.averages import OFFICIAL_BATCH, mean_of_batch_means
 from benchmarks.results import COMPARABLE, MEASURE
@@ -48,10 +49,5 @@ def as_lines(means: pd.DataFrame, form: str) -> str:
     for one in means.to_dict("records"):
         one["metric"] = METRICS[one["metric"]].title if one["metric"] in METRICS else one["metric"]
         rows.append([f"{one[name]:.4f}" if name == "value" else str(one[name]) for name in heads])
-    if form == "markdown":
-        rows.insert(1, ["---"] * len(heads))
-        body = ["| " + " | ".join(row) + " |" for row in rows]
-    else:
-        widths = [max(len(row[k]) for row in rows) for k in range(len(heads))]
-        body = ["  ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)).rstrip() for row in rows]  # fmt: skip
+    body = piped(rows) if form == "markdown" else aligned(rows)
     return "\n".join([TITLE, "", *body, ""])

@@ -584,7 +584,7 @@ def plain_errors() -> Iterator[None]:
     """What users can mend is said in a sentence, without a traceback."""
     try:
         yield
-    except (KeyError, ValueError, OSError, ImportError, MemoryError) as error:
+    except (KeyError, ValueError, OSError, ImportError, MemoryError, ArithmeticError) as error:
         text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
         if isinstance(error, OSError) and error.filename is not None:
             from iper_toolkit.atomic import remedy

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lwgan.options import BODY, JSON, SOURCES, FileOrWord, FilePath
+from lwgan.options import BODY, JSON, SOURCES, FileOrWord, FilePath, torch_device
 
 if TYPE_CHECKING:
     from lwgan.packs import Packs
@@ -148,7 +148,7 @@ def train(
         config = load_config(config_name, changes)
         if variant is not None:
             config = with_variant(config, variant)
-        chosen = _device(device)
+        chosen = torch_device(device)
         cores = os.cpu_count() or 1
         torch.set_num_threads(threads or max(1, cores - workers))
         told = (lambda text: None) if as_json else (lambda text: click.echo(text, err=True))
@@ -280,7 +280,7 @@ def personalize(
             load_body(body),
             preset=preset,
             steps=steps,
-            device=_device(device),
+            device=torch_device(device),
             tell=told,
         )
         save_checkpoint(out, learned.generator, surface=learned.surface, origin=learned.origin)
@@ -288,14 +288,6 @@ def personalize(
         print_json(out=str(out), weights=known.name, person=person.name, notes=list(learned.notes))
     else:
         click.echo(f"{out}: {person.name}, from {person.num_sources} pictures")
-
-
-def _device(device: str) -> str:
-    import torch
-
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("There is no GPU that torch can use; pass --device cpu.")
-    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
 
 
 def _opened(folder: Path, size: int, split: str, tell: Any) -> Packs:

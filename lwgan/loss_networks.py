@@ -4,8 +4,6 @@ The first two are others' and come with nobody's product; their files are assets
 files. Ours has seen drawn people only, and never judges a score.
 """
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Literal, Protocol
 
 import torch
@@ -13,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from iper_toolkit.assets import find_asset
+from iper_toolkit.weight_files import load_strictly, read_state
 
 FeatureName = Literal["vgg19", "sphereface", "perceptual-small"]
 
@@ -117,7 +116,7 @@ _BUILD: dict[FeatureName, type[nn.Module]] = {
     "perceptual-small": PerceptualSmall,
 }
 # Beginnings of keys that files hold and features do not need.
-_UNUSED = {
+_UNUSED: dict[FeatureName, tuple[str, ...]] = {
     "vgg19": ("classifier.", "features.30", "features.32", "features.34"),
     "sphereface": ("fc6",),
     "perceptual-small": (),
@@ -135,39 +134,13 @@ def load_feature_network(name: FeatureName, device: torch.device | str = "cpu") 
     network = _BUILD[name]()
     state = {
         key: value.float()
-        for key, value in _read(path).items()
-        if not key.startswith(_UNUSED[name] or ("\0",))
+        for key, value in read_state(path).items()
+        if not key.startswith(_UNUSED[name])
     }
-    wanted = network.state_dict()
-    wrong = sorted(
-        key
-        for key in wanted.keys() | state.keys()
-        if key not in wanted or key not in state or wanted[key].shape != state[key].shape
-    )
-    if wrong:
-        more = f" and {len(wrong) - 6} more" if len(wrong) > 6 else ""
-        raise ValueError(
-            f"{path} holds the weights of another network than {find_asset(name).title}: {', '.join(wrong[:6])}{more} "
-            "do not fit. Get it again."
-        )
-    network.load_state_dict(state)
+    load_strictly(network, state, find_asset(name).title, path)
     return frozen(network).to(device)
 
 
 def frozen(network: nn.Module) -> nn.Module:
     """The network in evaluation mode, without gradients of its own; channels_last, which is faster."""
     return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
-
-
-def _read(path: Path) -> Mapping[str, Tensor]:
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(path)
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for what is no file of tensors
-        raise ValueError(f"{path} cannot be read as weights: {error}") from error
-    if not isinstance(state, dict) or not all(isinstance(one, Tensor) for one in state.values()):
-        raise ValueError(f"{path} holds no table of tensors by name.")
-    return state

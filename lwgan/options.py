@@ -251,6 +251,15 @@ def motion_options(*, required: bool) -> Callable[[Callable[..., None]], Callabl
     return decorate
 
 
+def torch_device(device: str) -> str:
+    """What "auto", "cpu" or "cuda" means here. Raises ValueError where a GPU is wanted and there is none."""
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("There is no GPU that torch can use; pass --device cpu.")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+
+
 @dataclass(frozen=True)
 class DrawingOptions:
     """What `drawing_options` parses."""
@@ -354,13 +363,7 @@ class DrawingOptions:
         return int(number or 0)
 
     def torch_device(self) -> str:
-        import torch
-
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise ValueError("There is no GPU that torch can use; pass --device cpu.")
-        if self.device == "auto":
-            return "cuda" if torch.cuda.is_available() else "cpu"
-        return self.device
+        return torch_device(self.device)
 
     def load_body(self) -> Body:
         """The body that is drawn, which takes the fits of --body."""

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from iper_toolkit.atomic import write_atomically
-from iper_toolkit.body import Body, BodyParams
+from iper_toolkit.body import Body, BodyMismatch, BodyParams
 from iper_toolkit.camera import project
 from iper_toolkit.images import read_image, resize, to_float
 from lwgan.clothing import dressed, thickness_of
@@ -214,8 +214,6 @@ class Batches(Dataset[Batch]):
     def _read(self, clip: ClipData, num_sources: int, random: np.random.Generator) -> "_Read":
         rules = self.rules
         if clip.body_id != self._body.id:
-            from iper_toolkit.body import BodyMismatch
-
             raise BodyMismatch(
                 f"Clip {clip.id} was fitted with body {clip.body_id!r}, and {self._body.id!r} is trained on. Name that "
                 "body with --body."
@@ -227,7 +225,7 @@ class Batches(Dataset[Batch]):
         chosen = [*sources, *targets]
         size = rules.size
         scene = clip.background(size)
-        extra = self._extra_scene(clip, random) if rules.extra_background else scene
+        extra = self._extra_scene(random) if rules.extra_background else scene
         return _Read(
             clip,
             tuple(sources),
@@ -239,7 +237,7 @@ class Batches(Dataset[Batch]):
             _Colours.drawn(random) if rules.colours else _Colours(),
         )
 
-    def _extra_scene(self, clip: ClipData, random: np.random.Generator) -> Pixels:
+    def _extra_scene(self, random: np.random.Generator) -> Pixels:
         """A picture of a place: a random square of it, mirrored or not (as Places is shown in the reference)."""
         if self._scenes:
             picture = read_image(self._scenes[int(random.integers(len(self._scenes)))])

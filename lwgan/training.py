@@ -54,8 +54,8 @@ Tell = Callable[[str], object]
 Validate = Callable[[int, Generator], Mapping[str, float]]
 
 
-class TrainingFailed(RuntimeError):
-    """Training cannot go on; what was saved before is whole. The message says what to do."""
+class TrainingFailed(OSError):
+    """The machine gave out, memory or disk; what was saved before is whole. The message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,19 @@ class Processes:
     @property
     def is_first(self) -> bool:
         return self.rank == 0
+
+    def wait(self) -> None:
+        """Until all are here."""
+        if self.world > 1:
+            torch.distributed.barrier()
+
+    def agree(self, first_says: bool) -> bool:
+        """What the first process says, in all of them: clocks differ, and who stops alone leaves the others waiting."""
+        if self.world == 1:
+            return first_says
+        said = [first_says]
+        torch.distributed.broadcast_object_list(said)
+        return bool(said[0])
 
     def average_gradients(self, module: nn.Module) -> None:
         """Gradients become their mean over all processes; what one has not touched counts as 0 there."""
@@ -145,7 +158,10 @@ def train(
     tables = surface_tables(body, CONVENTION)
     config, networks = load_networks(config, device, tell)
     run = _Run(config, out, tables, device, networks, processes, start, tell)
-    run.enter()
+    if processes.is_first:  # the others see a folder that is made
+        run.enter()
+    processes.wait()
+    run.resume()
     origin = Origin(
         "trained",
         trained_on=tuple(trained_on),
@@ -174,7 +190,7 @@ def train(
                 run.look(watched, validate)
             elif run.is_due(config.validate_every) and validate is not None and processes.is_first:
                 run.log(dict(validate(run.step, run.kept)), "validate")
-            in_time = stop_after is None or time.monotonic() - begun < stop_after
+            in_time = stop_after is None or processes.agree(time.monotonic() - begun < stop_after)
             if run.is_due(config.save_every) or run.step == config.steps or not in_time:
                 run.save(origin)
             if not in_time:
@@ -234,19 +250,17 @@ class _Run:
                 )
         elif self.out.is_dir() and any(self.out.iterdir()):
             raise ValueError(f"{self.out} is not empty and no training run; take another --out.")
-        state = self.out / STATE_FILE
-        if state.is_file():
-            self._restore(state)
-            self._tell(f"Going on after step {self.step} of {self.config.steps}.")
-        elif self._processes.is_first:
+        if not (self.out / STATE_FILE).is_file():
             self.out.mkdir(parents=True, exist_ok=True)
             write_atomically(path, lambda part: part.write_text(self.config.to_json(), "utf-8"))
-            with suppress(FileNotFoundError):
-                (self.out / LOG_FILE).unlink()
-        if self._processes.is_first:
-            self._board = _board(self.out, self._tell)
+            (self.out / LOG_FILE).unlink(missing_ok=True)
+        self._board = _board(self.out, self._tell)
 
-    def _restore(self, path: Path) -> None:
+    def resume(self) -> None:
+        """Go on with what was saved last, if anything was."""
+        path = self.out / STATE_FILE
+        if not path.is_file():
+            return
         try:
             state = torch.load(path, map_location=self._device, weights_only=True)
         except Exception as error:  # torch raises many kinds for a damaged file
@@ -262,7 +276,9 @@ class _Run:
             assert self.learners.discriminator_optimiser is not None
             self.learners.discriminator.load_state_dict(state["discriminator"])
             self.learners.discriminator_optimiser.load_state_dict(state["discriminator_optimiser"])
-        _cut_log(self.out / LOG_FILE, self.step)
+        if self._processes.is_first:
+            _cut_log(self.out / LOG_FILE, self.step)
+            self._tell(f"Going on after step {self.step} of {self.config.steps}.")
 
     def save(self, origin: Origin) -> None:
         """The weights and everything needed to go on; what was there before stays until all is written."""

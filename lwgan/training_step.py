@@ -4,9 +4,9 @@
 changed, as the reference does; what the generator's loss leaves in the discriminator's gradients is thrown away.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -38,17 +38,20 @@ class Learners:
     discriminator: Discriminator | None
     generator_optimiser: torch.optim.Optimizer
     discriminator_optimiser: torch.optim.Optimizer | None
-    networks: Mapping[
-        str, nn.Module
-    ]  # "vgg19", "sphereface", "perceptual-small", as far as weighed
+    networks: Mapping[str, nn.Module]  # keys of `loss_networks`, as far as they are weighed
 
 
-class NotFinite(RuntimeError):
+class NotFinite(ArithmeticError):
     """A loss became NaN or infinite; the message says which and what to do."""
 
 
 def training_step(
-    learners: Learners, batch: Batch, config: TrainingConfig, number: int, *, share: object = None
+    learners: Learners,
+    batch: Batch,
+    config: TrainingConfig,
+    number: int,
+    *,
+    share: Callable[[nn.Module], None] | None = None,
 ) -> dict[str, float]:
     """Update everything once.
 
@@ -61,7 +64,7 @@ def training_step(
         The weighted terms by name, their sum `total`, and of the discriminator `real`, `fake` and `verdict_*`.
 
     Raises:
-        NotFinite: a term is no number. Nothing was updated.
+        NotFinite: a term is no number; then this network, and what is updated after it, stay as they were.
     """
     weights = _weights_of(config, number)
     with _autocast(batch.target.device, config):
@@ -76,7 +79,8 @@ def training_step(
     _check_finite(terms, number)
     learners.generator_optimiser.zero_grad(set_to_none=True)
     total.backward()
-    _share(share, learners.generator)
+    if share is not None:
+        share(learners.generator)
     rate = _clip(learners.generator, config.clip)
     learners.generator_optimiser.step()
     told = {name: float(term.detach()) for name, term in terms.items()}
@@ -92,7 +96,8 @@ def training_step(
     _check_finite({"discriminator": wrong}, number)
     learners.discriminator_optimiser.zero_grad(set_to_none=True)
     wrong.backward()
-    _share(share, learners.discriminator)
+    if share is not None:
+        share(learners.discriminator)
     learners.discriminator_optimiser.step()
     return told | {name: float(value.detach()) for name, value in judgement.items()}
 
@@ -212,8 +217,6 @@ def _sources(drawn: Drawn, batch: Batch, factor: float) -> Tensor:
 
 def _weights_of(config: TrainingConfig, number: int) -> LossWeights:
     """The weights that hold in a step."""
-    from dataclasses import replace
-
     weights = config.losses
     if number < config.adversarial_from * config.steps:
         weights = replace(weights, adversarial=0.0)
@@ -237,11 +240,6 @@ def _autocast(device: torch.device, config: TrainingConfig) -> AbstractContextMa
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 
-def _share(share: object, module: nn.Module) -> None:
-    if share is not None:
-        share(module)  # type: ignore[operator]
-
-
 def _clip(module: nn.Module, longest: float) -> dict[str, float]:
     if not longest:
         return {}
@@ -252,7 +250,7 @@ def _check_finite(terms: Mapping[str, Tensor], number: int) -> None:
     bad = [name for name, term in terms.items() if not torch.isfinite(term)]
     if bad:
         raise NotFinite(
-            f"Step {number}: {', '.join(bad)} is not finite. Nothing was changed by this step, and what was saved "
+            f"Step {number}: {', '.join(bad)} is not finite, and nothing was learned from it. What was saved "
             "before is whole. Lower learning_rate, set clip=1, or train in precision=float32; then give the same "
             "command again."
         )

@@ -18,11 +18,10 @@ from torch import Tensor, nn
 
 from iper_toolkit.assets import resolve
 from iper_toolkit.threads import one_thread
+from iper_toolkit.weight_files import load_strictly, read_state
 
 # Pictures that go through a network at a time; the last batch is filled up.
 _BATCH = {"cpu": 8, "cuda": 32}
-# Keys that a file may hold or lack, because nothing depends on them.
-_COUNTERS = "num_batches_tracked"
 
 
 @dataclass(frozen=True)
@@ -134,44 +133,6 @@ def spread_weights(network: nn.Module) -> nn.Module:
         if parameter.dim() > 1:
             nn.init.kaiming_normal_(parameter)
     return network
-
-
-def read_state(path: Path) -> Mapping[str, Tensor]:
-    """The tensors of a weights file by name: .safetensors, or .pth without running what it carries.
-
-    Raises:
-        ValueError: the file holds something else.
-    """
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(path)
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for what is no file of tensors
-        raise ValueError(f"{path} cannot be read as weights: {error}") from error
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(one, Tensor) for one in state.values()):
-        raise ValueError(f"{path} holds no table of tensors by name.")
-    return state
-
-
-def load_strictly(network: nn.Module, state: Mapping[str, Tensor], title: str, path: Path) -> None:
-    """Load weights that must fit, name by name and shape by shape; counters of batches alone may be missing.
-
-    Raises:
-        ValueError: names the first keys that do not fit.
-    """
-    wanted = {key: tuple(value.shape) for key, value in network.state_dict().items()}
-    wrong = [key for key in state if key not in wanted]
-    wrong += [key for key in wanted if key not in state and not key.endswith(_COUNTERS)]
-    wrong += [key for key in state if key in wanted and tuple(state[key].shape) != wanted[key]]
-    if wrong:
-        raise ValueError(
-            f"{path} is not {title}: {len(wrong)} of its tensors are missing, unknown or of another shape "
-            f"({', '.join(wrong[:4])}{', ...' if len(wrong) > 4 else ''})."
-        )
-    network.load_state_dict(dict(state), strict=False)
 
 
 def digest_of(path: Path) -> str:

@@ -17,13 +17,12 @@ from torch import Tensor
 from benchmarks.metrics.perceptual import unit_length
 from benchmarks.networks.judge import (
     digest_of,
-    load_strictly,
-    read_state,
     reproducibly,
     spread_weights,
 )
 from benchmarks.networks.mini import LPIPSMini
 from iper_toolkit.assets import find_asset
+from iper_toolkit.weight_files import load_strictly, read_state
 
 MINI = "lpips-mini"
 

@@ -61,7 +61,7 @@ def _timed(setting: Setting, config: TrainingConfig) -> dict[str, float]:
 
 
 def _difference(setting: Setting) -> float:
-    config = _config(replace(setting), 64, 2, "float32")
+    config = _config(setting, 64, 2, "float32")
     told = []
     for device in ("cpu", str(setting.device)):
         learners = begin(config, device, {})

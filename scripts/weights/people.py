@@ -4,6 +4,7 @@ A clip is short and full of variety: a person in an A pose from the front and fr
 them turned to some side. Only training seeds are taken: a generator must never have seen a demo's or a test's people.
 """
 
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -26,7 +27,7 @@ from iper_toolkit.synthetic.people import (
     pose_person,
     sample_person,
 )
-from iper_toolkit.synthetic.render import Camera, compose, draw_person
+from iper_toolkit.synthetic.render import Camera, Layer, compose, draw_person
 from iper_toolkit.synthetic.reproducible import turned_points
 from iper_toolkit.synthetic.scenes import draw_plate, sample_scene
 from iper_toolkit.threads import use_one_thread
@@ -55,7 +56,9 @@ class Plan:
             )
 
 
-def draw_people(plan: Plan, folder: Path, workers: int, tell: object = print) -> None:
+def draw_people(
+    plan: Plan, folder: Path, workers: int, tell: Callable[[str], object] = print
+) -> None:
     """Draw what is missing, and say what the folder holds when all is there."""
     todo = [number for number in range(plan.clips) if not _path(folder, number).is_file()]
     context = get_context("spawn")
@@ -64,7 +67,7 @@ def draw_people(plan: Plan, folder: Path, workers: int, tell: object = print) ->
             pool.map(_draw, [(plan, folder, n) for n in todo], chunksize=4), 1
         ):
             if done % 50 == 0:
-                tell(f"{done} of {len(todo)} people are drawn")  # type: ignore[operator]
+                tell(f"{done} of {len(todo)} people are drawn")
     write_packs_file(
         folder,
         name=f"people-{plan.seed}",
@@ -160,8 +163,6 @@ def _grain(
 
 def _empty(plate: NDArray[np.float32]) -> NDArray[np.uint8]:
     """The place without anybody and without grain."""
-    from iper_toolkit.synthetic.render import Layer
-
     size = plate.shape[0]
     nothing = Layer(
         np.zeros_like(plate), np.zeros((size, size), np.float32), np.zeros((size, size), np.float32)

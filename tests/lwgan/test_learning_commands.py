@@ -14,7 +14,9 @@ from lwgan.cli import main
 from lwgan.learning_commands import CONFIG_NAMES, PERSONAL_PRESETS
 from lwgan.personalization import PRESETS
 from lwgan.provenance import read_provenance
+from lwgan.training import TrainingFailed
 from lwgan.training_config import CONFIGS
+from lwgan.training_step import NotFinite
 
 TINY = [
     "steps=1", "samples.size=32", "samples.batch=1", "samples.window=1", "generator.channels=[4, 6, 8]",
@@ -121,3 +123,17 @@ def test_drawing_learns_the_person_once(
     one, two = (read_image(tmp_path / name) for name in ("one.png", "two.png"))
     assert (one == two).all()
     assert read_provenance(tmp_path / "two.png")["settings"]["personalize"] == "quick"
+
+
+@pytest.mark.parametrize("error", [NotFinite("Step 3: person"), TrainingFailed("Memory gave out")])
+def test_what_gives_out_is_said_in_a_sentence(
+    prepared_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("lwgan.training.training_step", fails)
+    words = ["--data", prepared_root, "--out", tmp_path / "run", "--workers", 0, *SETTINGS]
+    code, text = call("train", *words)
+    assert code == 1
+    assert f"Error: {error}" in text

@@ -168,7 +168,7 @@ def test_networks_load_by_the_keys_of_their_files(
             wanted = theirs.features[: last + 1](x)
             torch.testing.assert_close(level, wanted, atol=1e-5, rtol=1e-4)
     torch.save({"features.0.weight": torch.zeros(1)}, path)
-    with pytest.raises(ValueError, match="another network"):
+    with pytest.raises(ValueError, match="is not torchvision's VGG-19"):
         load_feature_network("vgg19")
 
 
