@@ -196,7 +196,9 @@ def train(
             if not in_time:
                 tell(f"Stopped after {run.step} of {config.steps} steps; the same command goes on.")
                 break
-    except torch.OutOfMemoryError as error:
+    except (RuntimeError, MemoryError) as error:
+        if not _is_out_of_memory(error):
+            raise
         raise TrainingFailed(
             f"Memory gave out in step {run.step}: {error}. Set samples.batch={max(1, config.samples.batch // 2)}, a smaller "
             "samples.size, or checkpointing=true; the run goes on from its last save only with the same settings."
@@ -473,6 +475,13 @@ def _loaded(batches: Batches, first: int, last: int, workers: int, device: str) 
     )
     for batch in loader:
         yield batch.to(device)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """torch has an error of its own for a GPU's memory alone; a CPU's is a RuntimeError of this text."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
+        "DefaultCPUAllocator" in str(error)
+    )
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -36,6 +36,7 @@ class LossWeights:
     pooled: float = 0.0
     structure: float = 0.0  # 1 - SSIM
     edges: float = 0.0
+    detail: float = 0.0  # how much of it, not where
     sources: float = 0.0  # the sources drawn again
     features: float = 0.0  # our small perceptual network
     person_factor: float = 5.0

@@ -148,6 +148,7 @@ def generator_terms(
         "pooled": lambda: losses.pooled_absolute(target, real, person),
         "structure": lambda: losses.dissimilarity(target, real, person),
         "edges": lambda: losses.gradient_difference(target, real, person),
+        "detail": lambda: losses.detail_difference(target, real, person),
         "features": lambda: losses.feature_distance(
             networks["perceptual-small"], target, real, (0.2,) * 5
         ),

@@ -222,7 +222,7 @@ def test_weights_that_ship_are_called_by_their_name() -> None:
     assert usual.name == lwgan_method.USUAL_WEIGHTS == "attlwb-small"
     assert usual.weights == load_checkpoint("attlwb-small").sha256
     personal = load_method("lwgan:attlwb-small+quick")
-    assert (personal.name, personal.version) == ("attlwb-small-personal", "1-quick")
+    assert (personal.name, personal.version) == ("attlwb-small-quick", "1-quick")
     assert personal.weights == usual.weights
     with pytest.raises(ValueError, match=r"behind the \+ stands.*quick, thorough, official"):
         load_method("lwgan:attlwb-small+slow")

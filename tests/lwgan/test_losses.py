@@ -99,6 +99,7 @@ WEIGHTS = torch.ones(2, 1, 32, 32)
         losses.weighted_absolute,
         losses.pooled_absolute,
         losses.gradient_difference,
+        losses.detail_difference,
         losses.dissimilarity,
     ],
 )
@@ -109,6 +110,33 @@ def test_terms_are_nothing_on_equal_pictures_and_grow_with_noise(term: Any) -> N
     values = [float(term(real + share * noise, real, WEIGHTS)) for share in (0.05, 0.2, 0.8)]
     assert values == sorted(values)
     assert values[0] > 0
+
+
+def test_detail_counts_how_much_there_is_and_not_where() -> None:
+    random = torch.Generator().manual_seed(0)
+    real = 0.3 * torch.randn(2, 3, 48, 48, generator=random)
+    weights = torch.ones(2, 1, 48, 48)
+    blurred = torch.nn.functional.avg_pool2d(real, 3, stride=1, padding=1)
+    softer = losses.detail_difference(blurred, real, weights)
+    shifted = losses.detail_difference(real.roll(1, -1), real, weights)
+    assert shifted < 0.2 * softer
+    # Where nothing counts, nothing is asked for.
+    left = torch.zeros_like(weights)
+    left[..., :24] = 1
+    half = torch.where(left > 0, real, blurred)
+    assert losses.detail_difference(half, real, left) < 0.05 * softer
+    # The root of the laplacian's mean square, by the book.
+    stripes = torch.zeros(1, 1, 10, 10)
+    stripes[..., ::2] = 1.0
+    found = losses.detail_difference(stripes, torch.zeros_like(stripes), torch.ones(1, 1, 10, 10))
+    assert float(found) == pytest.approx(2.0, abs=2e-3)
+
+
+def test_detail_of_a_flat_picture_has_a_gradient() -> None:
+    flat = torch.zeros(1, 3, 16, 16, requires_grad=True)
+    losses.detail_difference(flat, torch.randn(1, 3, 16, 16), torch.ones(1, 1, 16, 16)).backward()
+    assert flat.grad is not None
+    assert torch.isfinite(flat.grad).all()
 
 
 def test_the_structure_term_is_one_minus_ssim() -> None:

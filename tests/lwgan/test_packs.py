@@ -1,5 +1,6 @@
 """Packed clips: what goes in comes out, what is done is kept, and damage is named."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -77,9 +78,12 @@ def test_a_folder_without_packs(tmp_path: Path) -> None:
 
 
 def test_a_prepared_dataset_is_packed_once(
-    prepared_root: Path, monkeypatch: pytest.MonkeyPatch
+    prepared_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dataset = Dataset.open(prepared_root)
+    root = shutil.copytree(
+        prepared_root, tmp_path / "data", ignore=shutil.ignore_patterns("packs")
+    )
+    dataset = Dataset.open(root)
     told: list[str] = []
     found = pack_dataset(dataset, SIZE, split="train", tell=told.append)
     assert found.clip_ids == dataset.clip_ids

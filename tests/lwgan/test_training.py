@@ -234,11 +234,19 @@ def test_a_full_disk_loses_nothing(
     assert run("run").steps == 6
 
 
-def test_memory_that_gives_out_says_what_to_set(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def greedy(*_: Any, **__: Any) -> Any:
-        raise torch.OutOfMemoryError("tried to allocate 80 GiB")
+def _beyond_a_gpu() -> None:
+    raise torch.OutOfMemoryError("tried to allocate 80 GiB")
 
-    monkeypatch.setattr(training, "training_step", greedy)
+
+def _beyond_the_machine() -> None:
+    torch.empty(10**15)
+
+
+@pytest.mark.parametrize("allocate", [_beyond_a_gpu, _beyond_the_machine])
+def test_memory_that_gives_out_says_what_to_set(
+    run: Any, monkeypatch: pytest.MonkeyPatch, allocate: Callable[[], None]
+) -> None:
+    monkeypatch.setattr(training, "training_step", lambda *_, **__: allocate())
     with pytest.raises(TrainingFailed, match=r"samples\.batch=1.*checkpointing=true"):
         run("run")
 
