@@ -81,7 +81,7 @@ def test_a_prepared_dataset_is_packed_once(
     prepared_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = shutil.copytree(
-        prepared_root, tmp_path / "data", ignore=shutil.ignore_patterns("packs")
+        prepared_root, tmp_path / "data", ignore=shutil.ignore_patterns("packed-*")
     )
     dataset = Dataset.open(root)
     told: list[str] = []
