@@ -65,7 +65,10 @@ class LwganMethod:
         if self.random_weights:
             self.name, self.version = f"{self.name}-{RANDOM}", f"{self.version}-{RANDOM}"
         if self._preset:
-            self.name, self.version = f"{self.name}-{self._preset}", f"{self.version}-{self._preset}"
+            self.name, self.version = (
+                f"{self.name}-{self._preset}",
+                f"{self.version}-{self._preset}",
+            )
 
     def setup(self, setup: methods.Setup) -> None:
         """Raises `SurfaceMismatch` if the weights were made for another body."""

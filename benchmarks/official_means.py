@@ -9,7 +9,7 @@ import json
 import pandas as pd
 import pyarrow as pa
 
-from benchmarks.leaderboard import aligned, piped
+from benchmarks.leaderboard_text import aligned, piped
 from benchmarks.metrics import METRICS
 from benchmarks.metrics.averages import OFFICIAL_BATCH, mean_of_batch_means
 from benchmarks.results import COMPARABLE, MEASURE

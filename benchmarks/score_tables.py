@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 from benchmarks.charts import Estimate, interval_chart
 from benchmarks.intervals import FEWEST_SUBJECTS, Mean
-from benchmarks.leaderboard import Board, Column, Entry, Pair, grouped
+from benchmarks.leaderboard import Board, Column, Entry, Pair
 from benchmarks.leaderboard import Cell as LeaderboardCell
+from benchmarks.leaderboard_text import grouped
 from benchmarks.page import Cell, Comparison, Group, MethodRow, MetricHead
 from benchmarks.words import MINUS, NONE, number
 

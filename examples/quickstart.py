@@ -9,7 +9,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.leaderboard import as_text, build_boards
+from benchmarks.leaderboard import build_boards
+from benchmarks.leaderboard_text import as_text
 from benchmarks.report import write_report
 from benchmarks.results import read_rows
 from benchmarks.runner import Settings

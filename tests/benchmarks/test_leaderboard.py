@@ -9,13 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from benchmarks.leaderboard import (
-    as_json,
-    as_markdown,
-    as_text,
-    build_boards,
-    read_published,
-)
+from benchmarks.leaderboard import build_boards, read_published
+from benchmarks.leaderboard_text import as_json, as_markdown, as_text
 from benchmarks.metrics import METRICS
 from benchmarks.results import CaseFacts, Scores, case_table, concatenated
 from benchmarks.score_tables import outcome

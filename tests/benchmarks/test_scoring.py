@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow.compute as pc
 import pytest
 
-from benchmarks.leaderboard import as_text, build_boards
+from benchmarks.leaderboard import build_boards
+from benchmarks.leaderboard_text import as_text
 from benchmarks.methods import Copy
 from benchmarks.planning import Settings
 from benchmarks.record import read_run

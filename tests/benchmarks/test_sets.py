@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from benchmarks.leaderboard import as_json, as_markdown, as_text, build_boards
+from benchmarks.leaderboard import build_boards
+from benchmarks.leaderboard_text import as_json, as_markdown, as_text
 from benchmarks.metrics import METRICS
 from benchmarks.results import SCHEMA, CaseFacts
 from benchmarks.sets import (
