@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lwgan.console import plain_errors, print_json
 from lwgan.options import BODY, JSON, SOURCES, FileOrWord, FilePath, torch_device
 
 if TYPE_CHECKING:
@@ -135,8 +136,6 @@ def train(
     torchrun --nproc-per-node 4 -m lwgan train --data iPER/ --config official --out runs/official --device cuda
     lwgan imitate --weights runs/first --source 001/1/1 --motion 002/1/2 --out out.mp4
     """
-    from lwgan.cli import plain_errors, print_json
-
     with plain_errors():
         import torch
 
@@ -257,8 +256,6 @@ def personalize(
     lwgan personalize --source front.png --source back.png --out me.safetensors
     lwgan imitate --weights me.safetensors --source front.png --source back.png --motion dance.mp4 --out out.mp4
     """
-    from lwgan.cli import plain_errors, print_json
-
     with plain_errors():
         from iper_toolkit.body import load_body
         from lwgan.checkpoints import SUFFIX, load_checkpoint, save_checkpoint

@@ -439,7 +439,7 @@ def test_what_no_user_can_mend_is_told_to_programs(
 
     monkeypatch.setattr("lwgan.synthesis.draw_batch", fail)
     monkeypatch.setattr(
-        "lwgan.cli.print_json", lambda **told: (tmp_path / "told").write_text(str(told))
+        "lwgan.console.print_json", lambda **told: (tmp_path / "told").write_text(str(told))
     )
     with pytest.raises(RuntimeError, match="the network broke"):
         call(*VIEW, "--turn", 4, "--out", tmp_path / "x.mp4", "--json")
