@@ -140,7 +140,8 @@ def train(
         scenes: pictures of places, for `samples.extra_background`.
         start: weights to begin with; None: fresh ones, of the seed in `config.samples`.
         device: "cpu" or "cuda".
-        workers: processes that load batches; 0: the training process itself.
+        workers: processes that load batches, started afresh, so that a script calls this under
+            ``if __name__ == "__main__"``; 0: the training process itself.
         cache: folder for what is composed of sources; None: composed again each time.
         validate: other numbers to log, such as a benchmark's.
         stop_after: seconds after which it saves and stops, to be gone on with; None: never.
@@ -471,7 +472,8 @@ def _loaded(batches: Batches, first: int, last: int, workers: int, device: str) 
         collate_fn=_as_it_is,
         worker_init_fn=_start_worker,
         prefetch_factor=4 if workers else None,
-        multiprocessing_context="spawn" if workers and device == "cuda" else None,
+        # A fork of a process that has computed with threads waits for ever for threads that it has not.
+        multiprocessing_context="spawn" if workers else None,
     )
     for batch in loader:
         yield batch.to(device)

@@ -153,6 +153,34 @@ def test_workers_change_nothing(run: Any) -> None:
     )
 
 
+_AFTER_THREADS = """
+import json
+import sys
+from pathlib import Path
+import cv2
+import numpy as np
+from iper_toolkit.body import load_body
+from lwgan.packs import Packs
+from lwgan.training import train
+from lwgan.training_config import TrainingConfig
+
+if __name__ == "__main__":
+    cv2.setNumThreads(2)
+    cv2.GaussianBlur(np.zeros((2000, 2000, 3), np.float32), (31, 31), 5)
+    config = TrainingConfig.from_dict(json.loads(Path(sys.argv[1]).read_text()))
+    train(config, [Packs.open(Path(sys.argv[2]))], Path(sys.argv[3]), body=load_body("open"), workers=1)
+"""
+
+
+def test_workers_start_after_threads_have_computed(packed: Packs, tmp_path: Path) -> None:
+    """As of a second run in one process: a fork would wait for the threads that it has not."""
+    (tmp_path / "config.json").write_text(replace(CONFIG, steps=1).to_json())
+    (tmp_path / "train.py").write_text(_AFTER_THREADS)
+    words = [sys.executable, "train.py", "config.json", str(packed.folder), "run"]
+    subprocess.run(words, cwd=tmp_path, check=True, timeout=120)
+    assert (tmp_path / "run" / "weights.safetensors").is_file()
+
+
 def test_a_run_stops_in_time_and_goes_on(run: Any) -> None:
     assert run("run", stop_after=0.0).steps == 1
     assert run("run").steps == 6
