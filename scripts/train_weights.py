@@ -16,6 +16,7 @@ takes --steps 2, which doubles the steps of every stage; --device cuda takes a G
 
 import sys
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import click
@@ -158,7 +159,7 @@ def export(folder: Path, name: str) -> None:
     if name in shipped_weights():
         shipped = proofs.figures(load_checkpoint(name).generator, opened(folder, HELD_OUT))
         click.echo(f"{name} as it ships: {shipped}")
-        if found.ssim <= shipped.ssim:
+        if not found.is_better_than(shipped):
             click.echo(f"{name} stays as it is: the new one is not better.")
             return
     made = load_checkpoint(folder / f"{name}-{STAGES[-1].name}")
@@ -166,10 +167,10 @@ def export(folder: Path, name: str) -> None:
     save_checkpoint(
         path, made.generator, surface=made.surface, origin=made.origin, dtype=torch.float16
     )
-    size = path.stat().st_size
+    size, digest = path.stat().st_size, sha256(path.read_bytes()).hexdigest()
     if size > _MOST_BYTES.get(name, size):
         raise click.ClickException(f"{path} has {size} bytes; it may have {_MOST_BYTES[name]}.")
-    click.echo(f"{path}: {size} bytes. Enter its sha256 in manifests/assets.toml.")
+    click.echo(f'{path}: for manifests/assets.toml:\nsha256 = "{digest}"\nbytes = {size}')
 
 
 def draw_curves(folder: Path) -> None:

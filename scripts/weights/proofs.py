@@ -20,6 +20,7 @@ from lwgan.training_step import draw
 Pixels = NDArray[np.uint8]
 _SEED, _BATCHES = 5, 16
 _PERSON = 128
+_MOST_SSIM_LOST = 0.01
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,10 @@ class Figures:
     lpips_mini: float
     sharpness: float  # standard deviation of the Laplacian, as a share of the truth's
     frames: int
+
+    def is_better_than(self, other: "Figures") -> bool:
+        """Whether it looks nearer (LPIPS-mini), and that is not paid for with more than a hundredth of SSIM."""
+        return self.lpips_mini < other.lpips_mini and self.ssim > other.ssim - _MOST_SSIM_LOST
 
     def __str__(self) -> str:
         return (
