@@ -1,6 +1,8 @@
-"""The people that our weights are trained on: from training seeds alone, and as packs that training reads."""
+"""The people that our weights are trained on, and what is said of weights: when they are better, how they learned."""
 
+import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from iper_toolkit.raster import rasterize
 from lwgan.packs import Packs
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
-from weights import people, proofs
+from weights import curves, people, proofs
 
 PLAN = people.Plan(seed=1234, clips=2, frames=6, pixels=96)
 
@@ -62,3 +64,40 @@ def test_sharpness_tells_a_blur() -> None:
     found = proofs.measured(blurred, sharp, mask)
     assert found.sharpness < 0.3
     assert proofs.measured(sharp, sharp, mask).sharpness == 1
+
+
+def test_better_weights_look_nearer_and_lose_little() -> None:
+    old = proofs.Figures(ssim=0.65, l1=0.07, lpips_mini=0.18, sharpness=0.5, frames=96)
+    assert replace(old, lpips_mini=0.17).is_better_than(old)
+    assert replace(old, lpips_mini=0.17, ssim=0.645).is_better_than(old)
+    assert not replace(old, lpips_mini=0.17, ssim=0.63).is_better_than(old)
+    assert not replace(old, ssim=0.7).is_better_than(old)
+    assert not old.is_better_than(old)
+
+
+def test_curves_are_means_of_a_hundred_steps(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    lines = [
+        {"step": step, "kind": "train", "person": 2.0 * step, "structure": 0.5}
+        for step in range(20, 201, 20)
+    ]
+    lines.insert(5, {"step": 100, "kind": "validate", "person": 1e6, "structure": 1e6})
+    (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    points = curves.read_points(
+        {("one", "128"): folder, ("absent", "128"): tmp_path / "nowhere"},
+        {"128": {"person": 2.0, "structure": 0.5}},
+    )
+    assert [(one.network, one.step) for one in points] == [("one", 100), ("one", 200)]
+    assert [one.values["person"] for one in points] == pytest.approx([60.0, 160.0])
+    assert [one.values["structure"] for one in points] == pytest.approx([1.0, 1.0])
+    curves.write_table(points, tmp_path / "curves.csv")
+    assert (tmp_path / "curves.csv").read_text().splitlines() == [
+        "network,stage,step,person,structure",
+        "one,128,100,60.0000,1.0000",
+        "one,128,200,160.0000,1.0000",
+    ]
+    curves.write_chart(points, tmp_path / "curves.svg")
+    chart = (tmp_path / "curves.svg").read_text()
+    assert chart.count("<polyline") == 2  # a line a network, in a panel a term
+    assert "150.0,150.0 300.0,0.0" in chart
