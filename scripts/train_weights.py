@@ -175,7 +175,7 @@ def export(folder: Path, name: str) -> None:
 
 def draw_curves(folder: Path) -> None:
     runs = {
-        (name, stage.name): folder / f"{name}-{stage.name}" for name in VARIANTS for stage in STAGES
+        (name, stage.name): folder / f"{name}-{stage.name}" for stage in STAGES for name in VARIANTS
     }
     weights = {
         stage.name: {
