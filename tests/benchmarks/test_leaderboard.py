@@ -288,6 +288,13 @@ def test_json_is_valid_and_exact(tmp_path: Path) -> None:
     )
 
 
+def test_ranks_are_numbers_in_json() -> None:
+    """They come from NumPy once there are people enough."""
+    (board,) = boards(*people("warp", 0.2), *people("copy", 0.0))
+    (told,) = json.loads(as_json([board]))["boards"]
+    assert [entry["cells"][0]["rank"] for entry in told["entries"]] == [1, 2]
+
+
 def test_markdown_is_a_table() -> None:
     lines = as_markdown(boards(*people("copy", 0), *people("warp", 1))).splitlines()
     table = [line for line in lines if line.startswith("|")]
