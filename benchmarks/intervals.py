@@ -76,6 +76,7 @@ def ranks(
         beaten_by = 0
         for other, other_values in per_subject.items():
             low = paired_difference(sign * other_values, sign * values).low
-            beaten_by += other != name and low is not None and low > 0
+            # A NumPy truth would make the place a NumPy number, which JSON does not know.
+            beaten_by += bool(other != name and low is not None and low > 0)
         places[name] = 1 + beaten_by
     return places

@@ -7,8 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmarks.intervals import FEWEST_SUBJECTS, Mean
 from benchmarks.leaderboard import Board, Cell, Column, Published
 from benchmarks.metrics import GROUPS
@@ -36,16 +34,14 @@ def as_json(boards: Sequence[Board], published: Sequence[Published] = ()) -> str
         "boards": [asdict(board) | {"title": board.title} for board in boards],
         "published": [asdict(one) for one in published],
     }
-    return json.dumps(_plain(content), indent=2, ensure_ascii=False)
+    return json.dumps(_without_nan(content), indent=2, ensure_ascii=False)
 
 
-def _plain(value: Any) -> Any:
-    """What JSON knows: no NaN, no numbers of NumPy, as tables hold them."""
+def _without_nan(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
+        return {key: _without_nan(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    value = value.item() if isinstance(value, np.generic) else value
+        return [_without_nan(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

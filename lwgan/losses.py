@@ -151,7 +151,12 @@ def detail_difference(drawn: Tensor, real: Tensor, weights: Tensor, window: int 
     """L1 of how much fine detail a neighbourhood has, wherever in it: the root mean square of the Laplacian.
 
     Losses of pixels prefer a soft picture where detail may be a pixel off; this one asks for the right amount of it.
-    In float32.
+    A term of our own, of no paper; computed in float32.
+
+    Args:
+        drawn, real: (N, C, H, W) in [-1, 1].
+        weights: (N, 1, H, W), `person_weights`.
+        window: side of a neighbourhood, pixels; the next one is half of it away. H and W are at least window + 2.
     """
     shown, wanted = (_detail(pictures.float(), window) for pictures in (drawn, real))
     within = weights[..., 1:-1, 1:-1]
@@ -162,7 +167,7 @@ def _detail(pictures: Tensor, window: int) -> Tensor:
     across = pictures[..., 1:-1, 2:] + pictures[..., 1:-1, :-2]
     down = pictures[..., 2:, 1:-1] + pictures[..., :-2, 1:-1]
     laplacian = across + down - 4 * pictures[..., 1:-1, 1:-1]
-    # Far below a grey level; without it the root has no gradient where a picture is flat.
+    # Far below a grey level; without it the root's gradient is infinite where a picture is flat.
     return (F.avg_pool2d(laplacian.square(), window, window // 2) + 1e-6).sqrt()
 
 

@@ -53,8 +53,8 @@ class Stage:
 
 
 # Small pictures first: half the cost a picture, and skirts and hair are nearer in pixels. Then the size that is drawn.
-# Last, how much fine detail there is: losses of pixels alone leave half of it. (A discriminator needs thousands of steps
-# to tell soft pictures from real ones, at any rate and norm that was tried; docs/log.md.)
+# Last, how much fine detail there is: losses of pixels alone leave half of it. (A discriminator had not
+# learned to tell soft pictures from real ones after hundreds of steps, at any rate and norm that was tried; docs/log.md.)
 _LARGE = (
     "samples.size=256",
     "samples.batch=2",

@@ -289,7 +289,6 @@ def test_json_is_valid_and_exact(tmp_path: Path) -> None:
 
 
 def test_ranks_are_numbers_in_json() -> None:
-    """They come from NumPy once there are people enough."""
     (board,) = boards(*people("warp", 0.2), *people("copy", 0.0))
     (told,) = json.loads(as_json([board]))["boards"]
     assert [entry["cells"][0]["rank"] for entry in told["entries"]] == [1, 2]
