@@ -5,43 +5,44 @@ seen, whoever loads them, and any number of processes share the work without a w
 """
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from functools import lru_cache
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from iper_toolkit.atomic import write_atomically
 from iper_toolkit.body import Body, BodyMismatch, BodyParams
 from iper_toolkit.camera import project
 from iper_toolkit.images import read_image, resize, to_float
-from lwgan.clothing import dressed, thickness_of
+from lwgan.batch import Batch
+from lwgan.clothing import dressed
+from lwgan.composed_sources import ComposedSource, SourceComposer
 from lwgan.composition import (
     USUAL_SETTINGS,
     CompositionSettings,
     EachSource,
     background_inputs,
-    compose_each,
     compose_targets,
     generator_inputs,
     head_and_body_boxes,
     join_sources,
 )
-from lwgan.generators.records import SIZE_MULTIPLE, GeneratorInputs
+from lwgan.generators.records import SIZE_MULTIPLE
 from lwgan.surface_tables import SurfaceTables
+from lwgan.windows import windowed
 
 Pixels = NDArray[np.uint8]
 # Sources: the best front frame first and the others from the front too, as the reference trains; or any good front
 # frame first and the others from all sides, as a person is shown in use.
 SourceRule = Literal["front", "all-sides"]
 _FRONT_CHOICES = 4  # good front frames among which the first source is drawn
-_WINDOW_STEP = 2 * SIZE_MULTIPLE
+_EDGE = 2  # pixels around a person's mask that may still show a little of the person
 
 
 class ClipData(Protocol):
@@ -112,34 +113,6 @@ class SampleRules:
         object.__setattr__(self, "num_sources", tuple(self.num_sources))  # JSON knows lists only
 
 
-@dataclass(frozen=True)
-class Batch:
-    """B people with S sources and T targets each, ready for a step."""
-
-    inputs: GeneratorInputs
-    source: Tensor  # (B, S, 3, H, W) real pictures in [-1, 1]
-    target: Tensor  # (B, T, 3, H, W)
-    source_mask: Tensor  # (B, S, 1, H, W), 1 = background, soft
-    target_mask: Tensor  # (B, T, 1, H, W)
-    source_scene: Tensor  # (B, S, 3, H, W) behind the people, where no network draws it
-    target_scene: Tensor  # (B, T, 3, H, W)
-    real_background: Tensor  # (B, 3, H, W) what the last background entry should become
-    head_boxes: Tensor  # (B * T, 4) int64 min_x, max_x, min_y, max_y
-    body_boxes: Tensor  # (B * T, 4)
-
-    def to(self, device: torch.device | str) -> "Batch":
-        moved = {field.name: getattr(self, field.name).to(device) for field in fields(self)}
-        return Batch(**moved)
-
-    @property
-    def hole(self) -> Tensor:
-        """(B, 1, H, W) 1 where the last background entry was known."""
-        background = self.inputs.background
-        if background is None:
-            raise ValueError("This batch has no background inputs.")
-        return background[:, -1, 3:4]
-
-
 class Batches(Dataset[Batch]):
     """Batch number k, for any k.
 
@@ -175,7 +148,7 @@ class Batches(Dataset[Batch]):
         is_ours = tables.convention == "clothed"
         usual = USUAL_SETTINGS if is_ours else CompositionSettings(extension_kernel=9)
         self._settings = settings or usual
-        self._cache = cache
+        self._composer = SourceComposer(body, tables, self._settings, cache)
         self._rank, self._world = rank, world
         self._scenes = tuple(scenes)
         self._index = [(k, name) for k, one in enumerate(self._folders) for name in one.clip_ids]
@@ -203,7 +176,7 @@ class Batches(Dataset[Batch]):
         ]
         batch = self._compose(read, random)
         if rules.window < 1 and whole.random() >= rules.whole:
-            batch = _windowed(batch, rules.window, random)
+            batch = windowed(batch, rules.window, random)
         return batch
 
     def _clip_at(self, position: int) -> ClipData:
@@ -256,8 +229,14 @@ class Batches(Dataset[Batch]):
         params = BodyParams.from_array(
             self._body.id, torch.cat([one.params.to_array() for one in read])
         )
-        each = [self._each(one) for one in read]
-        vertices = self._vertices(params, [one.thickness for one in each], num_sources)
+        each = [
+            [
+                self._composer(one.pictures[k], one.masks[k], one.params[[k]])
+                for k in range(num_sources)
+            ]
+            for one in read
+        ]
+        vertices = self._vertices(params, each)
         posed = self._body.pose(params)
         keypoints = project(self._body.keypoints19(posed), params.camera)[..., :2]
         keypoints = keypoints.unflatten(0, (len(read), -1))[:, num_sources:].flatten(0, 1)
@@ -267,9 +246,9 @@ class Batches(Dataset[Batch]):
         )
         scene = torch.stack([one.colours(_floats(one.scene[None]))[0] for one in read])
         joined = EachSource(
-            shown=torch.cat([one.shown for one in each]),
-            unwrapped=torch.cat([one.unwrapped for one in each]),
-            texture_visibility=torch.cat([one.visibility for one in each]),
+            shown=_of_each(each, "shown", read),
+            unwrapped=_of_each(each, "unwrapped", read),
+            texture_visibility=_of_each(each, "visibility"),
         )
         primary = int(random.integers(num_sources)) if self.rules.extra_background else 0
         background = background_inputs(
@@ -284,112 +263,29 @@ class Batches(Dataset[Batch]):
         sources = join_sources(joined, background, vertices[:, :num_sources], self._tables)
         targets = compose_targets(sources, vertices[:, num_sources:], self._tables)
         heads, bodies = head_and_body_boxes(keypoints, size)
-        num_targets = pictures.shape[1] - num_sources
+        behind = behind_people(pictures, masks, scene)
         return Batch(
             inputs=generator_inputs(sources, targets, temporal=self.rules.temporal),
             source=pictures[:, :num_sources],
             target=pictures[:, num_sources:],
             source_mask=masks[:, :num_sources],
             target_mask=masks[:, num_sources:],
-            source_scene=scene[:, None].expand(-1, num_sources, -1, -1, -1),
-            target_scene=scene[:, None].expand(-1, num_targets, -1, -1, -1),
+            source_scene=behind[:, :num_sources],
+            target_scene=behind[:, num_sources:],
             real_background=real_background,
             head_boxes=heads,
             body_boxes=bodies,
         )
 
-    def _vertices(
-        self, params: BodyParams, thickness: Sequence[Tensor | None], num_sources: int
-    ) -> Tensor:
+    def _vertices(self, params: BodyParams, each: Sequence[Sequence[ComposedSource]]) -> Tensor:
         """(B, S + T, V, 3) projected; dressed, if the convention has it: sources each as it shows, targets as their mean."""
         worn = None
-        if thickness[0] is not None:
-            count = len(params) // len(thickness) - num_sources
-            rows = []
-            for own in thickness:
-                assert own is not None  # all have it or none
-                rows.append(torch.cat([own, own.mean(0, keepdim=True).expand(count, -1)]))
-            worn = torch.cat(rows)
-        return dressed(self._body, params, worn).unflatten(0, (len(thickness), -1))
-
-    def _each(self, read: "_Read") -> "_Sources":
-        """What is found out of each source, in the clip's changed colours."""
-        parts = [self._one(read, position) for position in range(len(read.sources))]
-        shown, unwrapped, seen = (
-            torch.stack(part)[None] for part in zip(*(part[:3] for part in parts), strict=True)
-        )
-        worn = [part[3] for part in parts if part[3] is not None]
-        return _Sources(
-            read.colours(shown), read.colours(unwrapped), seen, torch.stack(worn) if worn else None
-        )
-
-    def _one(self, read: "_Read", position: int) -> "_Kept":
-        """Picture, texture, visibility and thickness of one source, kept under its content."""
-        picture, mask = read.pictures[position], read.masks[position]
-        params = read.params[[position]]
-        path = None
-        if self._cache is not None:
-            told = sha256(picture.tobytes() + mask.tobytes() + params.to_array().numpy().tobytes())
-            told.update(f"{self._tables.id} {self._settings} {_KEPT_VERSION}".encode())
-            name = told.hexdigest()
-            path = self._cache / name[:2] / f"{name}.bin"
-            if (kept := self._read_kept(path)) is not None:
-                return kept
-        worn = None
-        if self._tables.convention == "clothed":
-            # Rounded also when it is fresh, so that nothing depends on what was kept.
-            worn = thickness_of(self._body, params, mask[None]).half().float()
-        each = compose_each(
-            _floats(picture[None])[None],
-            1 - torch.from_numpy(mask[None, None, None]).float() / 255,
-            dressed(self._body, params, worn)[None],
-            self._tables,
-            self._settings,
-        )
-        found: _Kept = (
-            each.shown[0, 0].half().float(),
-            each.unwrapped[0, 0].half().float(),
-            each.texture_visibility[0, 0],
-            None if worn is None else worn[0],
-        )
-        if path is not None:
-            _keep(path, found)
-        return found
-
-    def _read_kept(self, path: Path) -> "_Kept | None":
-        """What was kept of a source; None if nothing was, or the file is damaged."""
-        try:
-            raw = np.fromfile(path, np.uint8)
-        except OSError:
-            return None
-        size = self.rules.size
-        picture, bits = 3 * size * size * 2, size * size // 8
-        is_clothed = self._tables.convention == "clothed"
-        vertices = 2 * self._body.num_vertices if is_clothed else 0
-        if len(raw) != 2 * picture + bits + vertices:
-            return None
-        shown, unwrapped, seen, worn = np.split(raw, np.cumsum([picture, picture, bits]).tolist())
-        return (
-            _halves(shown).reshape(3, size, size),
-            _halves(unwrapped).reshape(3, size, size),
-            torch.from_numpy(np.unpackbits(seen).astype(np.float32)).reshape(1, size, size),
-            _halves(worn) if is_clothed else None,
-        )
-
-
-# Picture (3, H, W), texture (3, H, W), visibility (1, H, W) and thickness (V,) of one source.
-_Kept = tuple[Tensor, Tensor, Tensor, Tensor | None]
-_KEPT_VERSION = 1
-
-
-@dataclass(frozen=True)
-class _Sources:
-    """The sources of one clip, (1, S, ...)."""
-
-    shown: Tensor
-    unwrapped: Tensor
-    visibility: Tensor
-    thickness: Tensor | None  # (S, V)
+        if each[0][0].thickness is not None:
+            num_targets = len(params) // len(each) - len(each[0])
+            own = _of_each(each, "thickness")  # (B, S, V)
+            targets = own.mean(1, keepdim=True).expand(-1, num_targets, -1)
+            worn = torch.cat([own, targets], dim=1).flatten(0, 1)
+        return dressed(self._body, params, worn).unflatten(0, (len(each), -1))
 
 
 @dataclass(frozen=True)
@@ -427,6 +323,34 @@ class _Read:
     scene: Pixels
     extra: Pixels
     colours: _Colours
+
+
+def behind_people(pictures: Tensor, masks: Tensor, scene: Tensor) -> Tensor:
+    """What is behind the person of each picture: the picture itself, and the scene where the person hides it.
+
+    A plate is never quite a picture's own background (light, noise, a shadow, a moved copy), and masks must not learn to
+    draw the difference.
+
+    Args:
+        pictures: (B, N, 3, H, W).
+        masks: (B, N, 1, H, W), 1 = background, soft.
+        scene: (B, 3, H, W).
+
+    Returns:
+        (B, N, 3, H, W).
+    """
+    nearby = F.max_pool2d((masks < 1).float().flatten(0, 1), 2 * _EDGE + 1, stride=1, padding=_EDGE)
+    return torch.where(nearby.unflatten(0, masks.shape[:2]) > 0, scene[:, None], pictures)
+
+
+def _of_each(
+    each: Sequence[Sequence[ComposedSource]], name: str, read: Sequence[_Read] = ()
+) -> Tensor:
+    """(B, S, ...) one thing of every source; in the changed colours of each clip, if what was read is given."""
+    found = torch.stack([torch.stack([getattr(one, name) for one in sources]) for sources in each])
+    if not read:
+        return found
+    return torch.stack([one.colours(part) for one, part in zip(read, found, strict=True)])
 
 
 def choose_sources(
@@ -468,78 +392,6 @@ def choose_targets(
     return sorted(int(frame) for frame in chosen)
 
 
-def _windowed(batch: Batch, share: float, random: np.random.Generator) -> Batch:
-    """The columns around each person alone, of sources and of targets: twice the person's share of pixels.
-
-    Flows go on pointing where they did: into the sources' windows.
-    """
-    width = batch.target.shape[-1]
-    wide = max(_WINDOW_STEP, round(width * share / _WINDOW_STEP) * _WINDOW_STEP)
-    if wide >= width:
-        return batch
-    source, target = (
-        _window_starts(mask, wide, random) for mask in (batch.source_mask, batch.target_mask)
-    )
-    flow = _cut_columns(
-        batch.inputs.flow.movedim(-1, -3),
-        target[:, :, None].expand(batch.inputs.flow.shape[:3]),
-        wide,
-    )
-    flow = flow.movedim(-3, -1)
-    x = (flow[..., 0] + 1) / 2 * width - source[:, None, :, None, None]
-    moved = torch.stack([x / wide * 2 - 1, flow[..., 1]], dim=-1)
-    nowhere = (flow == -2).all(-1, keepdim=True)
-    inputs = replace(
-        batch.inputs,
-        background=None,
-        source=_cut_columns(batch.inputs.source, source, wide),
-        target=_cut_columns(batch.inputs.target, target, wide),
-        flow=torch.where(nowhere, flow, moved),
-    )
-
-    def boxes(before: Tensor) -> Tensor:
-        """Boxes in the window; what lies outside of it is cut off."""
-        start = target.flatten()[:, None]
-        columns = (before[:, :2] - start).clamp(0, wide)
-        return torch.cat([columns, before[:, 2:]], dim=1)
-
-    return Batch(
-        inputs=inputs,
-        source=_cut_columns(batch.source, source, wide),
-        target=_cut_columns(batch.target, target, wide),
-        source_mask=_cut_columns(batch.source_mask, source, wide),
-        target_mask=_cut_columns(batch.target_mask, target, wide),
-        source_scene=_cut_columns(batch.source_scene, source, wide),
-        target_scene=_cut_columns(batch.target_scene, target, wide),
-        real_background=batch.real_background,
-        head_boxes=boxes(batch.head_boxes),
-        body_boxes=boxes(batch.body_boxes),
-    )
-
-
-def _window_starts(masks: Tensor, wide: int, random: np.random.Generator) -> Tensor:
-    """(B, N) int64: the first column of a window that holds as much of the person as it can."""
-    width = masks.shape[-1]
-    starts = torch.empty(masks.shape[:2], dtype=torch.int64)
-    for index in np.ndindex(*starts.shape):
-        columns = (masks[index][0] < 0.5).any(0).nonzero()[:, 0]
-        low, high = (int(columns[0]), int(columns[-1]) + 1) if len(columns) else (0, width)
-        slack = wide - (high - low)
-        start = low - int(random.integers(slack + 1)) if slack >= 0 else low - slack // 2
-        starts[index] = min(max(start, 0), width - wide)
-    return starts
-
-
-def _cut_columns(pictures: Tensor, starts: Tensor, wide: int) -> Tensor:
-    """(..., C, H, W) with a start for each leading index -> (..., C, H, wide)."""
-    flat = pictures.flatten(0, starts.dim() - 1)
-    cut = [
-        picture[..., start : start + wide]
-        for picture, start in zip(flat, starts.flatten().tolist(), strict=True)
-    ]
-    return torch.stack(cut).unflatten(0, starts.shape)
-
-
 def _floats(pictures: Pixels) -> Tensor:
     return torch.from_numpy(to_float(pictures))
 
@@ -554,17 +406,3 @@ def _opened(folder: Hashable, name: str) -> ClipData:
     assert isinstance(folder, ClipFolder)
     clip: ClipData = folder.clip(name)
     return clip
-
-
-def _halves(raw: Pixels) -> Tensor:
-    return torch.from_numpy(raw.view(np.float16).astype(np.float32))
-
-
-def _keep(path: Path, found: _Kept) -> None:
-    shown, unwrapped, seen, worn = found
-    halves = [one.half().numpy().tobytes() for one in (shown, unwrapped)]
-    parts = [*halves, np.packbits(seen.numpy() > 0.5).tobytes()]
-    if worn is not None:
-        parts.append(worn.half().numpy().tobytes())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda part: part.write_bytes(b"".join(parts)))

@@ -32,11 +32,12 @@ from iper_toolkit.assets import MissingAsset
 from iper_toolkit.atomic import write_atomically
 from iper_toolkit.body import Body
 from iper_toolkit.images import to_uint8, write_image
+from lwgan.batch import Batch
 from lwgan.checkpoints import WEIGHTS_FILE, Checkpoint, Generator, Origin, save_checkpoint
 from lwgan.discriminators import build_discriminator
 from lwgan.generators import build_generator
 from lwgan.loss_networks import load_feature_network
-from lwgan.samples import Batch, Batches, ClipFolder
+from lwgan.samples import Batches, ClipFolder
 from lwgan.surface_tables import Convention, SurfaceTables, surface_tables
 from lwgan.training_config import TrainingConfig
 from lwgan.training_step import Drawn, Learners, draw, generator_terms, training_step

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from lwgan import losses
+from lwgan.batch import Batch
 from lwgan.checkpoints import Generator
 from lwgan.discriminators import Discriminator, DiscriminatorInputs
 from lwgan.generators.records import GeneratorOutputs
-from lwgan.samples import Batch
 from lwgan.training_config import LossWeights, TrainingConfig
 
 

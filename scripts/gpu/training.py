@@ -8,9 +8,9 @@ import click
 import torch
 from gpu.measuring import Report, Setting, milliseconds
 
+from lwgan.batch import Batch
 from lwgan.discriminators import DiscriminatorConfig
 from lwgan.generators.records import GeneratorInputs
-from lwgan.samples import Batch
 from lwgan.training import begin
 from lwgan.training_config import CONFIGS, TrainingConfig
 from lwgan.training_step import training_step

@@ -14,9 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from iper_toolkit.body import load_body
+from lwgan.batch import Batch
 from lwgan.loss_networks import PerceptualSmall
 from lwgan.packs import Packs
-from lwgan.samples import Batch, Batches, SampleRules
+from lwgan.samples import Batches, SampleRules
 from lwgan.surface_tables import surface_tables
 
 _SEED = 4001

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from benchmarks.metrics import METRICS, score_frames
 from iper_toolkit.body import load_body
 from iper_toolkit.images import to_uint8
+from lwgan.batch import Batch
 from lwgan.checkpoints import Generator
 from lwgan.packs import Packs
-from lwgan.samples import Batch, Batches, SampleRules
+from lwgan.samples import Batches, SampleRules
 from lwgan.surface_tables import surface_tables
 from lwgan.training import CONVENTION
 from lwgan.training_step import draw

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from iper_toolkit.body import Body, load_body
 from iper_toolkit.camera import project
@@ -17,7 +18,14 @@ from lwgan.checkpoints import Checkpoint, Origin, random_checkpoint
 from lwgan.generators import GeneratorConfig
 from lwgan.people import read_person
 from lwgan.person import Person
-from lwgan.personalization import PersonClip, personal_config, personalize, personalized
+from lwgan.personalization import (
+    PersonClip,
+    _People,
+    personal_config,
+    personalize,
+    personalized,
+)
+from lwgan.samples import Batches, SampleRules
 from lwgan.surface_tables import surface_tables
 from lwgan.training_config import LossWeights
 
@@ -72,6 +80,18 @@ def test_the_pictures_themselves_come_first(person: Person) -> None:
     assert torch.equal(clip.params([1]).camera, person.params[[1]].camera)
     with pytest.raises(ValueError, match="64 pixels, not at 32"):
         clip.frames([0], 32)
+
+
+def test_another_plate_than_the_pictures_own_teaches_no_mask(person: Person, body: Body) -> None:
+    assert person.plate is not None
+    clips = _People((PersonClip(replace(person, plate=255 - person.plate)),))
+    rules = SampleRules(size=SIZE, batch=4, num_sources=(1,), colours=False)
+    batch = Batches([clips], rules, body, surface_tables(body, "clothed"))[0]
+    far = F.max_pool2d((batch.target_mask[:, 0] < 1).float(), 7, stride=1, padding=3) == 0
+    far = far[:, None].expand_as(batch.target)
+    assert far.float().mean() > 0.5
+    assert torch.equal(batch.target_scene[far], batch.target[far])
+    assert not torch.equal(batch.target_scene[~far], batch.target[~far])
 
 
 @pytest.mark.parametrize("preset", ["quick", "official"])

@@ -15,7 +15,13 @@ from iper_toolkit.images import to_float
 from lwgan.clothing import dressed, thickness_of
 from lwgan.composition import compose_sources, compose_targets
 from lwgan.packs import Packs, pack_dataset
-from lwgan.samples import Batches, SampleRules, choose_sources, choose_targets
+from lwgan.samples import (
+    Batches,
+    SampleRules,
+    behind_people,
+    choose_sources,
+    choose_targets,
+)
 from lwgan.surface_tables import Convention, SurfaceTables, surface_tables
 
 SIZE = 48
@@ -172,6 +178,19 @@ class Frames:
     id, num_frames = "c", 6
     valid = np.array([True, True, False, True, True, True])
     front_frames, back_frames = (2, 3, 0), (5, 4)
+
+
+def test_behind_people_is_their_own_picture_and_the_scene_where_they_hide_it() -> None:
+    pictures, scene = torch.rand(2, 3, 3, 20, 20), torch.rand(2, 3, 20, 20)
+    masks = torch.ones(2, 3, 1, 20, 20)
+    masks[1, 2, 0, 8:12, 8:12] = 0
+    masks[1, 2, 0, 8, 8] = 0.9  # a soft edge is still the person's
+    behind = behind_people(pictures, masks, scene)
+    assert torch.equal(behind[0], pictures[0])
+    hidden = torch.zeros(20, 20, dtype=torch.bool)
+    hidden[6:14, 6:14] = True
+    assert torch.equal(behind[1, 2][:, hidden], scene[1][:, hidden])
+    assert torch.equal(behind[1, 2][:, ~hidden], pictures[1, 2][:, ~hidden])
 
 
 def test_sources_are_valid_and_distinct() -> None:

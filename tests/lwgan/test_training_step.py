@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from iper_toolkit.threads import one_thread
+from lwgan.batch import Batch
 from lwgan.discriminators import DiscriminatorConfig, build_discriminator, mean_verdict
 from lwgan.foreign import DISCRIMINATOR_RULES, GENERATOR_RULES, rename, reversed_rules
 from lwgan.generators import GeneratorConfig, build_generator
 from lwgan.generators.records import GeneratorInputs
-from lwgan.samples import Batch
 from lwgan.training_config import CONFIGS, LossWeights, TrainingConfig
 from lwgan.training_step import (
     Learners,
