@@ -54,7 +54,7 @@ _QUICK = LossWeights(
     sources=0.25,
     mask=0.3,
 )
-_VERSION = 2  # raised when the same people would be learned otherwise
+_VERSION = 3  # raised when the same people would be learned otherwise
 
 Tell = Callable[[str], object]
 
@@ -164,7 +164,10 @@ class _People:
 def personal_config(
     checkpoint: Checkpoint, people: Sequence[Person], preset: Preset, steps: int | None = None
 ) -> TrainingConfig:
-    """The run that personalizes a checkpoint to people; of several, each counts its steps.
+    """The run that personalizes a checkpoint to people.
+
+    `official` takes its steps for each of several people, as the reference does. The others take as many for all of
+    them together: what is learned longer of two people fits neither of them dressed as the other (docs/log.md).
 
     Raises:
         ValueError: there is no such preset, or no person.
@@ -190,7 +193,7 @@ def personal_config(
         generator=checkpoint.config,
         losses=base.losses if is_official else _QUICK,
         samples=samples,
-        steps=(steps or STEPS[preset]) * len(people),
+        steps=(steps or STEPS[preset]) * (len(people) if is_official else 1),
         learning_rate=_RATES[preset],
         decay_from=1.0 if is_official else 0.5,
         clip=0.0 if is_official else 5.0,
@@ -216,7 +219,7 @@ def personalize(
         checkpoint: trained weights.
         body: of the fits.
         preset: how.
-        steps: of each person, other than the preset's.
+        steps: other than the preset's; of `official` for each person.
         device: "cpu" or "cuda".
 
     Raises:

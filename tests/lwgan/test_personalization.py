@@ -113,9 +113,12 @@ def test_the_person_is_learned_and_the_given_weights_stay(
     assert not any(parameter.requires_grad for parameter in learned.generator.parameters())
 
 
-def test_several_people_are_learned_together(person: Person, known: Checkpoint) -> None:
-    one, two = (personal_config(known, [person] * count, "quick") for count in (1, 2))
-    assert two.steps == 2 * one.steps
+@pytest.mark.parametrize(("preset", "times"), [("quick", 1), ("thorough", 1), ("official", 2)])
+def test_several_people_are_learned_together(
+    person: Person, known: Checkpoint, preset: personalization.Preset, times: int
+) -> None:
+    one, two = (personal_config(known, [person] * count, preset) for count in (1, 2))
+    assert two.steps == times * one.steps
 
 
 def test_what_was_learned_is_kept_by_its_content(
