@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -358,7 +359,7 @@ def test_a_worker_that_dies_costs_its_clip_alone(
     mini_root: MakeRoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = mini_root(3)
-    monkeypatch.setattr(prepare_module, "_follow_parent", _poison)
+    monkeypatch.setattr(prepare_module, "_follow_parent", partial(exec, _POISON, {}))
     summary = prepare(root, workers=2)
     assert list(summary.failures) == ["002/1/1"]
     assert "process that worked on this clip died" in summary.failures["002/1/1"]
@@ -366,16 +367,21 @@ def test_a_worker_that_dies_costs_its_clip_alone(
     assert summary.tables_written
 
 
-def _poison() -> None:
-    """Make a worker crash on one clip, as a decoder may."""
-    run = prepare_module._run_stage
+# A worker that crashes on one clip, as a decoder may. Source, because workers are started afresh and need not find this
+# module: some libraries install a package called `tests`.
+_POISON = """
+import os
+from iper_toolkit import prepare
 
-    def deadly(stage, work, key):
-        if work.clip.clip_id == "002/1/1" and stage.name == "mask":
-            os._exit(139)
-        run(stage, work, key)
+run = prepare._run_stage
 
-    prepare_module._run_stage = deadly
+def deadly(stage, work, key):
+    if work.clip.clip_id == "002/1/1" and stage.name == "mask":
+        os._exit(139)
+    run(stage, work, key)
+
+prepare._run_stage = deadly
+"""
 
 
 # ------------------------------------------------------------------------------------------ bad input
