@@ -105,6 +105,12 @@ def merge(out: Path, runs: tuple[Path, ...], as_json: bool) -> None:
     help="Only these columns, with commas: metrics, groups of them, default, all.",
 )
 @click.option(
+    "--against",
+    metavar="METHOD",
+    default=None,
+    help="Only the differences from this method; default: of every two.",
+)
+@click.option(
     "--average",
     type=click.Choice(["people", "official"]),
     default="people",
@@ -119,7 +125,13 @@ def merge(out: Path, runs: tuple[Path, ...], as_json: bool) -> None:
     help="Also into this file.",
 )
 def leaderboard(
-    runs: tuple[Path, ...], form: str, published: str, metrics: str, average: str, out: Path | None
+    runs: tuple[Path, ...],
+    form: str,
+    published: str,
+    metrics: str,
+    against: str | None,
+    average: str,
+    out: Path | None,
 ) -> None:
     """Means over people, with 95 % intervals, paired differences and ranks.
 
@@ -128,6 +140,7 @@ def leaderboard(
     \b
     lwgan-bench leaderboard runs/imitation-iPER
     lwgan-bench leaderboard runs/ours runs/theirs --format markdown --out table.md
+    lwgan-bench leaderboard runs/many --against ours
     """
     with plain_errors():
         from benchmarks import leaderboard as boards
@@ -148,6 +161,8 @@ def leaderboard(
             click.echo(text, nl=False)
             return
         found = boards.build_boards(table, sets)
+        if against is not None:
+            found = boards.only_against(found, against)
         datasets = {board.facts["dataset"] for board in found}
         numbers = [
             number

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from benchmarks.leaderboard import build_boards, read_published
+from benchmarks.leaderboard import build_boards, only_against, read_published
 from benchmarks.leaderboard_text import as_json, as_markdown, as_text
 from benchmarks.metrics import METRICS
 from benchmarks.results import CaseFacts, Scores, case_table, concatenated
@@ -164,6 +164,19 @@ def test_methods_without_a_common_case_have_no_difference() -> None:
     (pair,) = board.pairs
     assert np.isnan(pair.differences[0].mean)
     assert pair.differences[0].n == 0
+
+
+def test_differences_from_one_method_alone() -> None:
+    found = boards(*people("warp", 0), *people("mine", 1), *people("copy", -2))
+    (board,) = only_against(found, "mine")
+    assert [{pair.first, pair.second} for pair in board.pairs] == [
+        {"mine", "warp"},
+        {"mine", "copy"},
+    ]
+    assert len(found[0].pairs) == 3
+    assert board.entries == found[0].entries
+    with pytest.raises(ValueError, match=r"No method 'his'.*copy, mine, warp"):
+        only_against(found, "his")
 
 
 def test_two_versions_under_one_name_are_two_entries() -> None:
