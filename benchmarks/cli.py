@@ -142,6 +142,8 @@ def leaderboard(
     lwgan-bench leaderboard runs/ours runs/theirs --format markdown --out table.md
     lwgan-bench leaderboard runs/many --against ours
     """
+    if against is not None and average == "official":
+        raise click.UsageError("--average official has no differences; leave out --against.")
     with plain_errors():
         from benchmarks import leaderboard as boards
         from benchmarks import leaderboard_text as texts
