@@ -1,12 +1,15 @@
 """The official package's average of a table: batches of 16 frames in order, whoever they show."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from click.testing import CliRunner
 
+from benchmarks.cli import main
 from benchmarks.official_means import as_lines, official_means
 from benchmarks.results import CaseFacts, Scores, case_table, concatenated
 
@@ -47,3 +50,10 @@ def test_every_form_holds_the_number(form: str) -> None:
     text = as_lines(official_means(TABLE), form)
     value = json.loads(text)["means"][0]["value"] if form == "json" else None
     assert value == 12.5 if value is not None else "12.5000" in text
+
+
+def test_it_has_no_differences(tmp_path: Path) -> None:
+    words = ["leaderboard", str(tmp_path), "--average", "official", "--against", "warp"]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 2
+    assert "leave out --against" in done.output
