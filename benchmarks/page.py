@@ -85,17 +85,22 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Group:
-    """Metrics that may stand side by side; `separate` frames a group that must not be read with the others."""
+    """Metrics that may stand side by side; `separate` frames a group that must not be read with the others.
+
+    `more_comparisons` are folded away below `more_caption`: of many methods there are very many pairs.
+    """
 
     title: str
     caption: str
     detail_caption: str
     comparison_caption: str
+    more_caption: str
     separate: bool
     metrics: tuple[MetricHead, ...]
     rows: tuple[MethodRow, ...]
     charts: tuple[IntervalChart, ...]
     comparisons: tuple[Comparison, ...]
+    more_comparisons: tuple[Comparison, ...]
 
 
 @dataclass(frozen=True)

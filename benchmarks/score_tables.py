@@ -13,7 +13,11 @@ from benchmarks.leaderboard import Board, Column, Entry, Pair
 from benchmarks.leaderboard import Cell as LeaderboardCell
 from benchmarks.leaderboard_text import grouped
 from benchmarks.page import Cell, Comparison, Group, MethodRow, MetricHead
-from benchmarks.words import MINUS, NONE, number
+from benchmarks.words import MINUS, NONE, count, listed, number
+
+_MOST_COMPARISONS = (
+    24  # lines of a group that a reader will look through; beyond, one metric's stand open
+)
 
 
 def score_groups(board: Board, colors: dict[str, int]) -> tuple[Group, ...]:
@@ -85,6 +89,8 @@ def _group(
         for k, head in zip(picked, heads, strict=True)
         for pair in board.pairs
     ]
+    num_shown = len(board.pairs) if len(comparisons) > _MOST_COMPARISONS else len(comparisons)
+    shown, more = comparisons[:num_shown], comparisons[num_shown:]
     enough = board.num_subjects >= FEWEST_SUBJECTS
     caption = (
         "Metrics of the person look at their mask, the others at the whole frame. Mean over people"
@@ -111,12 +117,15 @@ def _group(
         title=title,
         caption=caption,
         detail_caption="Ranks, and what the means rest on. Methods that the data do not tell apart share a rank.",
-        comparison_caption="Differences of every two methods, paired by person.",
+        comparison_caption="Differences of every two methods, paired by person"
+        + (f", by {heads[0].title}." if more else "."),
+        more_caption=f"The same by {listed([head.title for head in heads[1:]])}: {count(len(more), 'difference')}",
         separate=separate,
         metrics=heads,
         rows=rows,
         charts=() if separate else tuple(charts),
-        comparisons=tuple(comparisons),
+        comparisons=tuple(shown),
+        more_comparisons=tuple(more),
     )
 
 

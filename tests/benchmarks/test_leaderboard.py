@@ -13,7 +13,7 @@ from benchmarks.leaderboard import build_boards, only_against, read_published
 from benchmarks.leaderboard_text import as_json, as_markdown, as_text
 from benchmarks.metrics import METRICS
 from benchmarks.results import CaseFacts, Scores, case_table, concatenated
-from benchmarks.score_tables import outcome
+from benchmarks.score_tables import outcome, score_groups
 
 FACTS = {
     "method_version": "1",
@@ -312,3 +312,20 @@ def test_markdown_is_a_table() -> None:
     table = [line for line in lines if line.startswith("|")]
     assert table[0].startswith("| method | PSNR ↑ | failed | frames |")
     assert len({line.count("|") for line in table[:4]}) == 1
+
+
+def test_of_many_methods_all_pairs_are_there_and_one_metrics_stand_open() -> None:
+    """Eight methods have 28 pairs; by every metric that is more than anybody reads."""
+    blocks = [
+        block(f"method-{m}", f"{person}/a", metric, [m + person / 10])
+        for m in range(8)
+        for person in range(6)
+        for metric in ("psnr", "ssim", "l1")
+    ]
+    (board,) = boards(*blocks)
+    (group,) = score_groups(board, dict.fromkeys((e.method for e in board.entries), 0))
+    assert len(group.comparisons) == 28
+    assert {one.metric for one in group.comparisons} == {group.metrics[0].title}
+    assert len(group.more_comparisons) == 2 * 28
+    assert {one.metric for one in group.more_comparisons} == {m.title for m in group.metrics[1:]}
+    assert "56 differences" in group.more_caption

@@ -278,6 +278,11 @@ def test_verdicts_are_in_words(run_folder: Path, html: str) -> None:
     assert expected in Tags(html).text
 
 
+def test_of_few_methods_every_difference_stands_open(html: str) -> None:
+    assert "<details>" not in html
+    assert "Differences of every two methods, paired by person." in html
+
+
 def test_synthetic_people_are_called_so(html: str) -> None:
     assert "Synthetic." in html
     assert "not comparable with published numbers" in html
