@@ -28,10 +28,10 @@ from lwgan.checkpoints import (
     load_checkpoint,
     save_checkpoint,
 )
+from lwgan.learners import begin, load_networks, set_learning_rates
 from lwgan.person import Person
 from lwgan.samples import Batches
 from lwgan.surface_tables import surface_tables
-from lwgan.training import begin, load_networks, set_learning_rates
 from lwgan.training_config import CONFIGS, LossWeights, TrainingConfig
 from lwgan.training_step import training_step
 

@@ -16,6 +16,7 @@ from lwgan.batch import Batch
 from lwgan.checkpoints import Generator
 from lwgan.discriminators import Discriminator, DiscriminatorInputs
 from lwgan.generators.records import GeneratorOutputs
+from lwgan.learners import Learners
 from lwgan.training_config import LossWeights, TrainingConfig
 
 
@@ -28,17 +29,6 @@ class Drawn:
     source: Tensor | None  # (B, S, 3, H, W); None where sources were not drawn again
     source_mask: Tensor | None
     background: Tensor | None  # (B, N, 3, H, W); None: the true scene is behind them
-
-
-@dataclass(eq=False)
-class Learners:
-    """Everything that a step changes, and the frozen networks that it looks through."""
-
-    generator: Generator
-    discriminator: Discriminator | None
-    generator_optimiser: torch.optim.Optimizer
-    discriminator_optimiser: torch.optim.Optimizer | None
-    networks: Mapping[str, nn.Module]  # keys of `loss_networks`, as far as they are weighed
 
 
 class NotFinite(ArithmeticError):

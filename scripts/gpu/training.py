@@ -11,7 +11,7 @@ from gpu.measuring import Report, Setting, milliseconds
 from lwgan.batch import Batch
 from lwgan.discriminators import DiscriminatorConfig
 from lwgan.generators.records import GeneratorInputs
-from lwgan.training import begin
+from lwgan.learners import begin
 from lwgan.training_config import CONFIGS, TrainingConfig
 from lwgan.training_step import training_step
 

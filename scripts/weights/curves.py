@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lwgan.training import LOG_FILE
+from lwgan.training_run import LOG_FILE
 
 SHOWN = {"person": "L1, the person five times", "structure": "1 - SSIM"}
 _EVERY = 100  # steps that one point is the mean of

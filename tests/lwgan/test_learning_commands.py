@@ -14,8 +14,8 @@ from lwgan.cli import main
 from lwgan.learning_commands import CONFIG_NAMES, PERSONAL_PRESETS
 from lwgan.personalization import PRESETS
 from lwgan.provenance import read_provenance
-from lwgan.training import TrainingFailed
 from lwgan.training_config import CONFIGS
+from lwgan.training_run import TrainingFailed
 from lwgan.training_step import NotFinite
 
 TINY = [
@@ -132,7 +132,7 @@ def test_what_gives_out_is_said_in_a_sentence(
     def fails(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("lwgan.training.training_step", fails)
+    monkeypatch.setattr("lwgan.training_run.training_step", fails)
     words = ["--data", prepared_root, "--out", tmp_path / "run", "--workers", 0, *SETTINGS]
     code, text = call("train", *words)
     assert code == 1

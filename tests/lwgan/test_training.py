@@ -16,14 +16,16 @@ import torch
 from iper_toolkit.body import Body, load_body
 from iper_toolkit.clip import Dataset
 from iper_toolkit.threads import one_thread
-from lwgan import training
+from lwgan import training_run
 from lwgan.checkpoints import Checkpoint, load_checkpoint
 from lwgan.discriminators import DiscriminatorConfig
 from lwgan.generators import GeneratorConfig
+from lwgan.learners import learning_rate_share
 from lwgan.packs import Packs, pack_dataset
 from lwgan.samples import SampleRules
-from lwgan.training import TrainingFailed, learning_rate_share, train
+from lwgan.training import train
 from lwgan.training_config import CONFIGS, LossWeights, TrainingConfig, load_config, with_variant
+from lwgan.training_run import TrainingFailed
 
 SIZE = 32
 CONFIG = TrainingConfig(
@@ -113,17 +115,17 @@ def test_a_killed_run_ends_with_the_same_bits(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_in: int
 ) -> None:
     undisturbed = run("whole")
-    step = training.training_step
+    step = training_run.training_step
 
     def dying(learners: Any, batch: Any, config: Any, number: int, **more: Any) -> Any:
         if number == killed_in:
             raise Killed
         return step(learners, batch, config, number, **more)
 
-    monkeypatch.setattr(training, "training_step", dying)
+    monkeypatch.setattr(training_run, "training_step", dying)
     with pytest.raises(Killed):
         run("killed")
-    monkeypatch.setattr(training, "training_step", step)
+    monkeypatch.setattr(training_run, "training_step", step)
     resumed = run("killed")
     assert same_weights(load_checkpoint(undisturbed.out), load_checkpoint(resumed.out))
     states = [torch.load(one.out / "state.pt", weights_only=True) for one in (undisturbed, resumed)]
@@ -274,7 +276,7 @@ def _beyond_the_machine() -> None:
 def test_memory_that_gives_out_says_what_to_set(
     run: Any, monkeypatch: pytest.MonkeyPatch, allocate: Callable[[], None]
 ) -> None:
-    monkeypatch.setattr(training, "training_step", lambda *_, **__: allocate())
+    monkeypatch.setattr(training_run, "training_step", lambda *_, **__: allocate())
     with pytest.raises(TrainingFailed, match=r"samples\.batch=1.*checkpointing=true"):
         run("run")
 

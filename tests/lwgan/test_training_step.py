@@ -17,9 +17,9 @@ from lwgan.discriminators import DiscriminatorConfig, build_discriminator, mean_
 from lwgan.foreign import DISCRIMINATOR_RULES, GENERATOR_RULES, rename, reversed_rules
 from lwgan.generators import GeneratorConfig, build_generator
 from lwgan.generators.records import GeneratorInputs
+from lwgan.learners import Learners
 from lwgan.training_config import CONFIGS, LossWeights, TrainingConfig
 from lwgan.training_step import (
-    Learners,
     NotFinite,
     discriminator_terms,
     draw,
