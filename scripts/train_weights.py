@@ -3,7 +3,7 @@
 \b
     python scripts/train_weights.py people                draw the people (about 13 minutes on 2 cores, 0.6 GB)
     python scripts/train_weights.py perceptual            6 minutes on one core
-    python scripts/train_weights.py train attlwb-small    three stages, one core; also addlwb-small, avglwb-small, ...
+    python scripts/train_weights.py train attlwb-small    four stages, one core; also addlwb-small, avglwb-small, ...
     python scripts/train_weights.py prove attlwb-small    figures on people that were not trained on
     python scripts/train_weights.py export attlwb-small   to lwgan/weights/, in half precision, if it beats what lies there
     python scripts/train_weights.py curves                docs/curves.csv and docs/pictures/curves.svg, of all that was trained
@@ -54,7 +54,7 @@ class Stage:
 
 
 # Small pictures first: half the cost a picture, and skirts and hair are nearer in pixels. Then the size that is drawn.
-# Last, how much fine detail there is: losses of pixels alone leave half of it. (A discriminator had not
+# Then how much fine detail there is, as losses of pixels alone leave half of it, and more of the same. (A discriminator had not
 # learned to tell soft pictures from real ones after hundreds of steps, at any rate and norm that was tried; docs/log.md.)
 _LARGE = (
     "samples.size=256",
@@ -74,6 +74,17 @@ STAGES = (
             *_LARGE,
             "samples.seed=3",
             "losses.features=0.6",
+            "losses.detail=1.5",
+            "decay_from=0.3",
+        ),
+    ),
+    Stage(
+        "longer",
+        2000,
+        (
+            *_LARGE,
+            "samples.seed=4",
+            "losses.features=0.8",
             "losses.detail=1.5",
             "decay_from=0.3",
         ),
