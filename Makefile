@@ -7,14 +7,14 @@ DEMO_METRICS ?= pixel,perceptual,identity,distribution
 METHODS := --method copy --method warp --method attlwb-small=lwgan:attlwb-small \
 	--method personalized=lwgan:attlwb-small+quick
 ABLATIONS := --method texture-warping=lwgan:texture-warping-small --method add-lwb=lwgan:addlwb-small \
-	--method avg-lwb=lwgan:avglwb-small
+	--method avg-lwb=lwgan:avglwb-small --method input-concat=lwgan:input-concat-small
 
 .PHONY: help setup demo demo-full test test-slow bench lint format clean
 
 help:
 	@echo "make setup      create .venv with the versions of requirements.lock"
 	@echo "make demo       synthesise people, prepare them, run the benchmark, write a report"
-	@echo "make demo-full  the same with 24 people and three ablations (five times the work)"
+	@echo "make demo-full  the same with 24 people and four ablations (five times the work)"
 	@echo "make test       the fast tests (CPU, offline, under 10 minutes)"
 	@echo "make test-slow  the slow proofs: kills, wheel, coverage of the intervals"
 	@echo "make bench      speed of the rasterizer, of prepare and of the metrics on this machine"
@@ -37,7 +37,7 @@ demo: setup
 		--workers 2 --metrics $(DEMO_METRICS) $(METHODS)
 	$(BIN)/lwgan-bench report $(DEMO)/run
 
-# The same with 24 people, and three ablations.
+# The same with 24 people, and four ablations.
 demo-full: setup
 	$(BIN)/iper synth --root $(DEMO)-full/data --size many --seed 12
 	$(BIN)/iper prepare --root $(DEMO)-full/data --workers 2
