@@ -49,6 +49,7 @@ def test_a_network_that_learned_a_real_person_beats_warp(
     assert not board.facts["synthetic"]
     assert mean(board, "personal", "ssim_person") > mean(board, "warp", "ssim_person") + 0.04
     assert mean(board, "personal", "l1_person") < mean(board, "warp", "l1_person")
+    assert mean(board, "personal", "lpips_mini_person") < mean(board, "warp", "lpips_mini_person")
     assert mean(board, "personal", "ssim_person") > mean(board, "network", "ssim_person")
 
 
