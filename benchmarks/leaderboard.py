@@ -135,9 +135,8 @@ class Board:
     entries: tuple[
         Entry, ...
     ]  # best first by the decisive column; those not through with every case last
-    pairs: tuple[
-        Pair, ...
-    ]  # of every two methods (`only_against`: of one), in the order of the entries
+    # Of every two methods (`only_against`: of one with every other), in the order of the entries.
+    pairs: tuple[Pair, ...]
     num_subjects: int
     num_cases: int
 

@@ -15,9 +15,8 @@ from benchmarks.leaderboard_text import grouped
 from benchmarks.page import Cell, Comparison, Group, MethodRow, MetricHead
 from benchmarks.words import MINUS, NONE, count, listed, number
 
-_MOST_COMPARISONS = (
-    24  # lines of a group that a reader will look through; beyond, one metric's stand open
-)
+# Lines of a group that a reader will look through; beyond, those of one metric stand open.
+_MOST_COMPARISONS = 24
 
 
 def score_groups(board: Board, colors: dict[str, int]) -> tuple[Group, ...]:
@@ -119,7 +118,11 @@ def _group(
         detail_caption="Ranks, and what the means rest on. Methods that the data do not tell apart share a rank.",
         comparison_caption="Differences of every two methods, paired by person"
         + (f", by {heads[0].title}." if more else "."),
-        more_caption=f"The same by {listed([head.title for head in heads[1:]])}: {count(len(more), 'difference')}",
+        more_caption=(
+            f"The same by {listed([head.title for head in heads[1:]])}: {count(len(more), 'difference')}"
+            if more
+            else ""
+        ),
         separate=separate,
         metrics=heads,
         rows=rows,

@@ -9,7 +9,7 @@ the others, and each is shown to the network moved and resized as well: under a 
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -28,7 +28,7 @@ from lwgan.checkpoints import (
     load_checkpoint,
     save_checkpoint,
 )
-from lwgan.learners import begin, load_networks, set_learning_rates
+from lwgan.learners import Tell, begin, load_networks, set_learning_rates
 from lwgan.person import Person
 from lwgan.samples import Batches
 from lwgan.surface_tables import surface_tables
@@ -55,8 +55,6 @@ _QUICK = LossWeights(
     mask=0.3,
 )
 _VERSION = 3  # raised when the same people would be learned otherwise
-
-Tell = Callable[[str], object]
 
 
 @dataclass(frozen=True, eq=False)

@@ -35,7 +35,7 @@ class Trained:
     out: Path
     weights: Path
     steps: int
-    losses: dict[str, float]  # means over the last lines of the log
+    losses: dict[str, float]  # means of the last steps; empty if there was nothing left to do
 
 
 def train(
@@ -131,7 +131,8 @@ def train(
             f"Memory gave out in step {run.step}: {error}. Set samples.batch={max(1, config.samples.batch // 2)}, a smaller "
             "samples.size, or checkpointing=true; the run goes on from its last save only with the same settings."
         ) from error
-    run.close()
+    finally:
+        run.close()
     return Trained(out, out / WEIGHTS_FILE, run.step, run.recent())
 
 

@@ -75,7 +75,8 @@ class TrainingRun:
         self.learners = begin(config, device, networks, start)
         # Their moving average; or, without one, the same.
         self.kept = deepcopy(self.learners.generator).eval().requires_grad_(False)
-        self._lines: list[dict[str, float]] = []
+        self._lines: list[dict[str, float]] = []  # of the steps since the last line of the log
+        self._logged: dict[str, float] = {}  # means of that line
         self._since = time.monotonic()
         self._board: Any = None
 
@@ -174,11 +175,9 @@ class TrainingRun:
         self._lines.append(told)
         if self.is_due(config.log_every):
             now = time.monotonic()
-            means = self.recent() | {
-                "rate": rate,
-                "seconds": (now - self._since) / len(self._lines),
-            }
-            self.log(means, "train")
+            self._logged = self.recent()
+            seconds = (now - self._since) / len(self._lines)
+            self.log(self._logged | {"rate": rate, "seconds": seconds}, "train")
             self._lines, self._since = [], now
         if self.is_due(config.sheet_every) and self._processes.is_first:
             path = self.out / SHEETS / f"{self.step:08d}.png"
@@ -195,7 +194,9 @@ class TrainingRun:
                 one.lerp_(other, 1 - decay)
 
     def recent(self) -> dict[str, float]:
-        """Means over the steps since the last line of the log."""
+        """Means over the steps since the last line of the log; right after one, that line's. Empty before any step."""
+        if not self._lines:
+            return self._logged
         names = {name for line in self._lines for name in line}
         return {
             name: float(np.mean([line[name] for line in self._lines if name in line]))

@@ -1,7 +1,7 @@
 """Trains the generators that ship, and the small perceptual network that their training looks through, on drawn people.
 
 \b
-    python scripts/train_weights.py people                draw the people (about 13 minutes on 2 cores, 0.6 GB)
+    python scripts/train_weights.py people                draw the people (about 11 minutes on 2 cores, 0.6 GB)
     python scripts/train_weights.py perceptual            6 minutes on one core
     python scripts/train_weights.py train attlwb-small    four stages, one core; also addlwb-small, avglwb-small, ...
     python scripts/train_weights.py prove attlwb-small    figures on people that were not trained on

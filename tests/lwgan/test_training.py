@@ -103,6 +103,7 @@ def test_a_run_leaves_what_is_needed(run: Any, packed: Packs, tmp_path: Path) ->
         math.isfinite(value) for line in told for name, value in line.items() if name != "kind"
     )
     assert ["fake" in line for line in told] == [False] * 3 + [True] * 3
+    assert done.losses["total"] == pytest.approx(told[-1]["total"], abs=1e-6)
     assert [line["own"] for line in lines(tmp_path / "run", "validate")] == [0.3, 0.6]
     assert {"person", "structure", "total"} <= set(lines(tmp_path / "run", "validate")[0])
     sheets = sorted(path.name for path in (tmp_path / "run" / "sheets").iterdir())
