@@ -71,22 +71,27 @@ class Golden:
         }
         return cls(read["generated"], read["truth"], read["mask"][..., 0], known)
 
-    def score(self, metric: Metric, judges: Judges) -> float:
-        """The mean of a metric's defined scores, or the number of the set."""
+    def pair(self, judges: Judges) -> Pair:
+        """The pictures as metrics take them. What judges see in them is computed once for all metrics."""
         boxes, faces = (np.array(self.known[name], np.float64) for name in ("boxes", "faces"))
-        follows = np.arange(len(self.truth)) > 0
+        # The first picture has none before it; Pictures would take it for its own predecessor.
         generated, truth = (
-            Pictures(frames, judges, boxes, faces) for frames in (self.generated, self.truth)
+            Pictures(frames, judges, boxes, faces, before=frames[0])
+            for frames in (self.generated, self.truth)
         )
+        follows = np.arange(len(self.truth)) > 0
+        return Pair(generated, truth, self.masks, follows, self._estimates())
+
+    @staticmethod
+    def score(metric: Metric, pair: Pair) -> float:
+        """The mean of a metric's defined scores, or the number of the set."""
         if metric.window:
-            raise ValueError(f"{metric.name} takes videos; there are {len(truth)} pictures.")
+            raise ValueError(f"{metric.name} takes videos; there are {len(pair.truth)} pictures.")
         if metric.of_set is not None:
             assert metric.features is not None  # the card says so
-            return metric.of_set([metric.features(generated)], [metric.features(truth)]).value
+            features = (metric.features(pair.generated), metric.features(pair.truth))
+            return metric.of_set([features[0]], [features[1]]).value
         assert metric.per_frame is not None
-        pair = Pair(generated, truth, self.masks, follows, self._estimates())
-        # The first picture has none before it; Pictures would take it for its own predecessor.
-        generated.before, truth.before = self.generated[0], self.truth[0]
         return float(np.nanmean(metric.per_frame(pair)))
 
     def _estimates(self) -> Estimates:
@@ -97,13 +102,17 @@ class Golden:
         return Estimates(**found)
 
 
-def judged_by(metric: Metric) -> tuple[str, Judges]:
-    """What a metric is held to: its own shipped judge, or random weights where others own the file."""
-    if not metric.judge:
-        return "", Judges()
-    if metric.is_synthetic:
-        return metric.judge, Judges()
-    return "random weights", Judges(random_seed=RANDOM_SEED)
+def takes_random_weights(metric: Metric) -> bool:
+    """Whether a metric's judge belongs to others, so that the metric is held to what random weights give."""
+    return bool(metric.judge) and not metric.is_synthetic
+
+
+def golden_pairs(golden: Golden) -> dict[bool, Pair]:
+    """The pictures, judged without and with random weights: `takes_random_weights` is the key."""
+    return {
+        False: golden.pair(Judges()),
+        True: golden.pair(Judges(random_seed=RANDOM_SEED)),
+    }
 
 
 def tolerance_of(metric: Metric) -> float:
@@ -122,15 +131,17 @@ def check_installation(folder: Path | None = None) -> Iterator[Check | tuple[str
         FileNotFoundError: the golden pictures are not there.
     """
     golden = Golden.read(folder)
+    pairs = golden_pairs(golden)
     for metric in METRICS.values():
         if metric.name not in golden.known["expected"]:
             yield metric.name, "there are no golden values: it takes a network of the user's"
             continue
-        name, judges = judged_by(metric)
+        is_random = takes_random_weights(metric)
         try:
-            found = golden.score(metric, judges)
+            found = golden.score(metric, pairs[is_random])
         except ImportError as error:
             yield metric.name, str(error)
             continue
         expected = float(golden.known["expected"][metric.name])
-        yield Check(metric.name, expected, found, tolerance_of(metric), name)
+        judge = "random weights" if is_random else metric.judge
+        yield Check(metric.name, expected, found, tolerance_of(metric), judge)
