@@ -429,7 +429,7 @@ def _state(work: ClipWork) -> str | None:
 
 def _about(base: ClipWork) -> dict[str, Any]:
     from iper_toolkit.images import RESIZE_ID
-    from iper_toolkit.video import decoder_name
+    from iper_toolkit.video import decoder_id
 
     names = ("av", "decord", "numpy", "opencv-python", "pyarrow", "torch")
     return {
@@ -440,7 +440,7 @@ def _about(base: ClipWork) -> dict[str, Any]:
         "sizes": {"proxy": base.options.size, "front": 256},
         "options": {**asdict(base.options), "body": _body_id(base.options.body)},
         "resize": RESIZE_ID,
-        "decoder": decoder_name(),
+        "decoder": decoder_id(),
         "stages": {stage.name: stage.version for stage in STAGES},
         "tools": {"iper-toolkit": __version__, **_versions(names)},
     }

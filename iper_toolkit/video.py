@@ -1,13 +1,13 @@
-"""Videos: what they hold, their frames in order, and writing them.
+"""Videos: what they show, their frames by number, and writing them.
 
-Decoding is sequential: wanted frames are sorted into one pass that skips ahead, never a seek a
-frame. decord is the default where it has a wheel, PyAV everywhere else and for the few videos that decord
-misreads; both give the same bytes.
+Frame number k is the k-th frame that a player shows, always: frames are decoded in order and counted, never sought,
+because time stamps, edit lists, open GOPs and B-frames make a seek miss. What a decoder reports as damaged is an error.
+PyAV (FFmpeg) is the decoder; decord can be named instead, for videos that it reads correctly: it knows no rotation, edit list
+or AV1, and reads 10-bit, interlaced and odd-width video differently.
 """
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +23,11 @@ if TYPE_CHECKING:
     import av.stream
     import av.video.stream
 
-VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
+VIDEO_SUFFIXES = (
+    ".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".3gp", ".wmv", ".flv",
+)  # fmt: skip
+MAX_PIXELS = 100_000_000
+"""Of one frame or picture; a header that says more is refused before anything is allocated."""
 
 DECODERS = ("auto", "decord", "pyav")
 
@@ -34,14 +38,15 @@ class BrokenVideo(ValueError):
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a container says about its first video stream; nothing has been decoded."""
+    """What a video shows; every frame has been decoded."""
 
     width: int
     """Pixels, as the video is shown (a rotated phone video counts as turned upright)."""
     height: int
     fps: float
+    """Frames a second: the container's rate if the frames' time stamps agree with it, else theirs."""
     num_frames: int
-    """Frames the container promises. Whether they are all there, only decoding shows."""
+    """Frames that are shown; samples that an edit list hides do not count."""
     comment: str
     """The file's own comment, where synthetic clips say that they are synthetic."""
     turned: bool
@@ -49,37 +54,62 @@ class VideoInfo:
 
 
 def probe(path: Path) -> VideoInfo:
-    """Read a video's header; where that keeps silent on the number of frames, count packets."""
+    """Decode a video once, from its first frame to its last.
+
+    Raises:
+        BrokenVideo: it cannot be opened, is damaged, or ends before its header says.
+    """
     import av
 
-    with _named_errors(path), av.open(str(path)) as container:
+    with _named_errors(path), av.open(str(path), metadata_errors="replace") as container:
         stream = _video_stream(container, path)
-        rate = stream.average_rate or stream.guessed_rate
-        first = next(container.decode(stream), None)
-        if rate is None or first is None:
-            raise BrokenVideo(f"{path} has no frame that can be decoded; copy it again.")
-        upright = _upright(first.to_ndarray(format="gray"), first)
-        num_frames = stream.frames
         comment = _comment(container)
-        turned = first.rotation % 360 != 0
-    if num_frames <= 0:
-        num_frames = _count_packets(path)
-    height, width = upright.shape
-    return VideoInfo(
-        width=width,
-        height=height,
-        fps=float(rate),
-        num_frames=num_frames,
-        comment=comment,
-        turned=turned,
-    )
+        first, stamps, num_frames = None, _Stamps(), 0
+        for frame in _shown_frames(container, stream, path):
+            first = first or frame
+            stamps.add(frame)
+            num_frames += 1
+        if first is None:
+            raise BrokenVideo(f"{path} has no frame that can be decoded; copy it again.")
+        height, width = _upright(first.to_ndarray(format="gray"), first).shape
+        return VideoInfo(
+            width=width,
+            height=height,
+            fps=stamps.frames_a_second(stream.average_rate or stream.guessed_rate),
+            num_frames=num_frames,
+            comment=comment,
+            turned=first.rotation % 360 != 0,
+        )
+
+
+class _Stamps:
+    """The time stamps of frames, and the rate that they mean."""
+
+    _USUAL_FPS = 30.0
+    _TOLERANCE = 0.02  # a container's rate that is no farther off is taken as exact
+
+    def __init__(self) -> None:
+        self._times: list[float] = []
+
+    def add(self, frame: av.VideoFrame) -> None:
+        if frame.time is not None:
+            self._times.append(frame.time)
+
+    def frames_a_second(self, promised: Fraction | None) -> float:
+        """The container's rate, unless it disagrees with the frames over the span of their stamps."""
+        rate = float(promised) if promised else 0.0
+        steps = len(set(self._times)) - 1
+        if steps < 1:  # one frame, or no stamps: there is nothing to compare with
+            return rate if 1 <= rate <= _MOST_FPS / 4 else self._USUAL_FPS
+        measured = steps / (max(self._times) - min(self._times))
+        return rate if abs(rate / measured - 1) <= self._TOLERANCE else measured
 
 
 def read_comment_tag(path: Path) -> str:
     """The file's own comment; opens the container and decodes nothing."""
     import av
 
-    with _named_errors(path), av.open(str(path)) as container:
+    with _named_errors(path), av.open(str(path), metadata_errors="replace") as container:
         return _comment(container)
 
 
@@ -213,12 +243,18 @@ def write_video(
 
 
 def decoder_name(decoder: str = "auto") -> str:
-    """Which decoder "auto" means on this machine."""
+    """Which decoder "auto" means: PyAV."""
     if decoder not in DECODERS:
         raise ValueError(f"Unknown decoder {decoder!r}. Choose one of: {', '.join(DECODERS)}.")
-    if decoder != "auto":
-        return decoder
-    return "decord" if importlib.util.find_spec("decord") else "pyav"
+    return "pyav" if decoder == "auto" else decoder
+
+
+def decoder_id() -> str:
+    """The decoder with its versions, as tables record it: other versions may decode other pixels."""
+    import av
+
+    codec = ".".join(map(str, av.library_versions["libavcodec"]))
+    return f"pyav {av.__version__}, libavcodec {codec}"
 
 
 # ------------------------------------------------------------------------------------ the two engines
@@ -233,26 +269,10 @@ def _open_decoder(
     path: Path, decoder: str
 ) -> tuple[Iterator[NDArray[np.uint8]], Callable[[int], None]]:
     """Frames from the first one on, and a function that skips some without converting them."""
-    # decord ignores the rotation that phones write; PyAV tells it, so such a video goes there.
-    if decoder_name(decoder) == "pyav" or (decoder == "auto" and probe(path).turned):
-        return _open_pyav(path)
-    channels, frames, skip = _open_decord(path)
-    if channels == 3:
-        return frames, skip
-    # It takes the bytes of a row over the width for the channels. Rows are padded, so where the width
-    # divides them (16, 24, 48 and 72 pixels) it gives 4 or 6, in a picture out of joint; else it is right.
-    if decoder == "decord":
-        raise ValueError(
-            f"decord reads {path} as {channels} channels, as it does with some small widths. Read it "
-            "with the decoder 'auto' or 'pyav'."
-        )
-    return _open_pyav(path)
+    return _open_decord(path) if decoder_name(decoder) == "decord" else _open_pyav(path)
 
 
-def _open_decord(
-    path: Path,
-) -> tuple[int, Iterator[NDArray[np.uint8]], Callable[[int], None]]:
-    """The number of channels that it finds in the first frame; then as `_open_decoder`."""
+def _open_decord(path: Path) -> tuple[Iterator[NDArray[np.uint8]], Callable[[int], None]]:
     import decord
 
     try:
@@ -262,30 +282,30 @@ def _open_decord(
     position = 0
 
     def read() -> NDArray[np.uint8]:
+        nonlocal position
         try:
-            return np.asarray(reader.next().asnumpy(), np.uint8)
+            frame = np.asarray(reader.next().asnumpy(), np.uint8)
         except (RuntimeError, StopIteration, decord.DECORDError) as error:
             raise _broken_at(path, position) from error
-
-    first = read()
+        # It takes the bytes of a row over the width for the channels. Rows are padded, so where the width
+        # divides them (16, 24, 48 and 72 pixels) it gives 4 or 6, in a picture out of joint; else it is right.
+        if frame.shape[2] != 3:
+            raise ValueError(
+                f"decord reads {path} as {frame.shape[2]} channels, as it does with some small widths. Read it "
+                "with the decoder 'auto' or 'pyav'."
+            )
+        position += 1
+        return frame
 
     def skip(count: int) -> None:
-        nonlocal position
-        if position + count < len(reader):
-            try:
-                reader.seek_accurate(position + count)
-            except (RuntimeError, decord.DECORDError) as error:
-                raise _broken_at(path, position) from error
-        position += count
+        for _ in range(min(count, len(reader) - position)):  # its own seeking misses frames
+            read()
 
     def frames() -> Iterator[NDArray[np.uint8]]:
-        nonlocal position
         while position < len(reader):
-            frame = read() if position > 0 else first
-            position += 1
-            yield frame
+            yield read()
 
-    return first.shape[2], frames(), skip
+    return frames(), skip
 
 
 def _open_pyav(path: Path) -> tuple[Iterator[NDArray[np.uint8]], Callable[[int], None]]:
@@ -299,25 +319,99 @@ def _open_pyav(path: Path) -> tuple[Iterator[NDArray[np.uint8]], Callable[[int],
         nonlocal to_skip
         import av
 
-        position = 0
-        with _named_errors(path), av.open(str(path)) as container:
+        with _named_errors(path), av.open(str(path), metadata_errors="replace") as container:
             stream = _video_stream(container, path)
-            stream.codec_context.thread_count = 1
-            decoded = container.decode(stream)
-            while True:
-                try:
-                    frame = next(decoded, None)
-                except av.error.FFmpegError as error:
-                    raise _broken_at(path, position) from error
-                if frame is None:
-                    return
-                position += 1
+            for frame in _shown_frames(container, stream, path):
                 if to_skip:
                     to_skip -= 1
                     continue
                 yield _upright(frame.to_ndarray(format="rgb24"), frame)
 
     return frames(), skip
+
+
+def _shown_frames(
+    container: av.container.InputContainer, stream: av.video.stream.VideoStream, path: Path
+) -> Iterator[av.VideoFrame]:
+    """The frames that a player shows, in that order.
+
+    A recording may begin within a group of pictures: what cannot be decoded before its first keyframe is not shown.
+
+    Raises:
+        BrokenVideo: the decoder reports damage, a frame changes its size, or the file ends before its header says.
+    """
+    import av
+
+    if (stream.width or 0) * (stream.height or 0) > MAX_PIXELS:
+        raise BrokenVideo(
+            f"{path} is {stream.width} x {stream.height} pixels; videos have at most {MAX_PIXELS} pixels a frame."
+        )
+    stream.codec_context.thread_count = 1
+    stream.codec_context.options = {"err_detect": "explode"}
+    position, num_packets = 0, 0
+    first_size: tuple[int, int] | None = None
+    has_begun, first_stamp = False, None  # whether a keyframe was there, and its stamp
+    begins_within = False  # packets lie before the first keyframe, in the file or on the screen
+    end = 0
+    for packet in container.demux(stream):
+        num_packets += packet.size > 0
+        if packet.is_keyframe and not has_begun:
+            has_begun, first_stamp = True, packet.pts
+        if packet.pts is not None:
+            end = max(end, packet.pts + (packet.duration or 0))
+            if position == 0 and first_stamp is not None and packet.pts < first_stamp:
+                begins_within = True
+        if packet.size and not has_begun:
+            begins_within = True
+        damage = "the container says so" if packet.is_corrupt else ""
+        with _decoder_errors() as errors:
+            try:
+                frames = packet.decode()
+            except av.error.InvalidDataError as error:
+                damage, frames = error.strerror, []
+        damage = damage or (errors[0] if errors else "")
+        if damage and not (begins_within and position == 0):
+            raise _damaged(path, position, damage)
+        for frame in frames:
+            is_leading = begins_within and position == 0
+            if frame.is_corrupt:
+                if is_leading:
+                    continue
+                raise _damaged(path, position, "parts of it were made up")
+            first_size = first_size or (frame.width, frame.height)
+            if (frame.width, frame.height) != first_size:
+                raise BrokenVideo(
+                    f"{path} changes from {first_size[0]} x {first_size[1]} to {frame.width} x {frame.height} "
+                    f"pixels at frame {position}; cut it there, or encode it at one size."
+                )
+            position += 1
+            yield frame
+    if position and num_packets < stream.frames and stream.duration and stream.average_rate:
+        frame_length = 1 / (stream.average_rate * stream.time_base)
+        if (stream.start_time or 0) + stream.duration - end > 1.5 * frame_length:
+            raise _broken_at(path, position)
+
+
+@contextmanager
+def _decoder_errors() -> Iterator[list[str]]:
+    """What FFmpeg reports as errors within the block, of this thread alone."""
+    import av.logging
+
+    found: list[str] = []
+    before = av.logging.get_level()
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        with av.logging.Capture(local=True) as logged:
+            yield found
+        found += [text.strip() for level, _, text in logged if level <= av.logging.ERROR]
+    finally:
+        av.logging.set_level(before)
+
+
+def _damaged(path: Path, position: int, damage: str) -> BrokenVideo:
+    return BrokenVideo(
+        f"{path} is damaged at frame {position} ({damage.strip().rstrip('.')}); copy or download it again."
+    )
 
 
 def _broken_at(path: Path, position: int) -> BrokenVideo:
@@ -338,14 +432,6 @@ def _video_stream(
 def _comment(container: av.container.InputContainer) -> str:
     tags = {key.lower(): value for key, value in container.metadata.items()}
     return tags.get("comment", "")
-
-
-def _count_packets(path: Path) -> int:
-    import av
-
-    with _named_errors(path), av.open(str(path)) as container:
-        stream = _video_stream(container, path)
-        return sum(1 for packet in container.demux(stream) if packet.size)
 
 
 def _upright(image: NDArray[Any], frame: av.VideoFrame) -> NDArray[Any]:
