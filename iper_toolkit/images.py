@@ -18,6 +18,9 @@ from iper_toolkit.atomic import write_atomically
 RESIZE_ID = "area-linear-1"
 """Name of `resize`; it stands in every score, because another resize gives other scores."""
 
+MAX_PIXELS = 100_000_000
+"""Of one picture or frame; a header that says more is refused before anything is allocated."""
+
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _LONGEST_COMMENT = 1 << 20  # bytes that a packed one may unfold to; the rest is not read
 
@@ -30,15 +33,101 @@ def read_image(path: Path) -> NDArray[np.uint8]:
 
 
 def decode_image(data: bytes, name: Path | str) -> NDArray[np.uint8]:
-    """The bytes of a picture file -> (H, W, 3) RGB uint8; `name` is for the error alone."""
+    """The bytes of a picture file -> (H, W, 3) RGB uint8, turned upright as EXIF says.
+
+    Bytes behind the end of the picture (a motion photo's video, padding) are ignored.
+
+    Args:
+        data: the file.
+        name: for the error alone.
+
+    Raises:
+        ValueError: it is empty, cut short, damaged, too large, or no picture.
+    """
     if not data:
         raise ValueError(f"{name} is empty (0 bytes); copy or download it again.")
-    if _is_cut_short(data):
-        raise ValueError(f"{name} is cut short ({len(data)} bytes); copy or download it again.")
+    if data[:2] == b"\xff\xd8":
+        return _decode_jpeg(data, name)
+    if data[:8] == _PNG_SIGNATURE:
+        _check_png(data, name)
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     if image is None:
         raise ValueError(f"{name} is not a picture that can be read; copy or download it again.")
     return np.asarray(image, np.uint8)
+
+
+def _decode_jpeg(data: bytes, name: Path | str) -> NDArray[np.uint8]:
+    """OpenCV fills what it cannot decode with grey and says nothing; simplejpeg gives the same pixels, or an error."""
+    import simplejpeg
+
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data, strict=False)
+        check_pixels(width, height, name)
+        try:
+            image = simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True)
+        except ValueError as error:
+            # Some cameras pad; nothing of the picture is lost by that. CMYK is converted by OpenCV alone.
+            if "extraneous bytes" not in str(error) and colours not in ("CMYK", "YCCK"):
+                raise
+            image = None
+    except TooLarge:
+        raise
+    except ValueError as error:
+        is_short = "remature end" in str(error)
+        damage = f"cut short ({len(data)} bytes)" if is_short else f"damaged ({error})"
+        raise ValueError(f"{name} is {damage}; copy or download it again.") from None
+    if image is not None and not _is_turned(data):
+        return np.asarray(image, np.uint8)
+    turned = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    if turned is None:
+        raise ValueError(f"{name} is not a picture that can be read; copy or download it again.")
+    return np.asarray(turned, np.uint8)
+
+
+class TooLarge(ValueError):
+    """A header claims more pixels than a picture may have."""
+
+
+def check_pixels(width: int, height: int, name: Path | str) -> None:
+    """Refuse what a header claims before it is allocated."""
+    if width * height > MAX_PIXELS:
+        raise TooLarge(
+            f"{name} says that it is {width} x {height} pixels; pictures have at most {MAX_PIXELS} pixels. Make it smaller."
+        )
+
+
+def _is_turned(data: bytes) -> bool:
+    """Whether a JPEG's EXIF asks for another orientation."""
+    position = 2
+    while position + 4 <= len(data) and data[position] == 0xFF and data[position + 1] != 0xDA:
+        length = int.from_bytes(data[position + 2 : position + 4], "big")
+        if data[position + 1] == 0xE1 and data[position + 4 : position + 8] == b"Exif":
+            return True  # OpenCV looks what it says
+        position += 2 + length
+    return False
+
+
+def _check_png(data: bytes, name: Path | str) -> None:
+    """Walk the chunks to the end of the picture: size, checksums (PNG specification, 5.3)."""
+    position = len(_PNG_SIGNATURE)
+    while position + 12 <= len(data):
+        length = int.from_bytes(data[position : position + 4], "big")
+        kind, end = data[position + 4 : position + 8], position + 8 + length
+        if kind == b"IHDR" and length == 13:
+            width, height = (
+                int.from_bytes(data[k : k + 4], "big") for k in (position + 8, position + 12)
+            )
+            check_pixels(width, height, name)
+        if end + 4 > len(data):
+            break
+        if zlib.crc32(data[position + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+            raise ValueError(
+                f"{name} is damaged (a checksum of its {kind.decode('latin-1')} part is wrong); copy or download it again."
+            )
+        if kind == b"IEND":
+            return
+        position = end + 4
+    raise ValueError(f"{name} is cut short ({len(data)} bytes); copy or download it again.")
 
 
 def write_image(
@@ -157,12 +246,3 @@ def to_uint8(images: NDArray[np.float32]) -> NDArray[np.uint8]:
     """(..., C, H, W) float in [-1, 1] -> (..., H, W, C) uint8, rounded and clipped."""
     scaled = np.rint((np.asarray(images, np.float32) + 1) * np.float32(127.5))
     return np.ascontiguousarray(np.moveaxis(np.clip(scaled, 0, 255), -3, -1)).astype(np.uint8)
-
-
-def _is_cut_short(data: bytes) -> bool:
-    """OpenCV reads the rest of a truncated JPEG as grey without a word, so look at its end."""
-    if data[:2] == b"\xff\xd8":
-        return b"\xff\xd9" not in data[-1024:]
-    if data[:8] == _PNG_SIGNATURE:
-        return b"IEND" not in data[-64:]
-    return False

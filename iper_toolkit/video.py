@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from iper_toolkit.images import check_pixels
+
 if TYPE_CHECKING:
     import av.container
     import av.stream
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
 VIDEO_SUFFIXES = (
     ".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".3gp", ".wmv", ".flv",
 )  # fmt: skip
-MAX_PIXELS = 100_000_000
-"""Of one frame or picture; a header that says more is refused before anything is allocated."""
 
 DECODERS = ("auto", "decord", "pyav")
 
@@ -342,10 +342,7 @@ def _shown_frames(
     """
     import av
 
-    if (stream.width or 0) * (stream.height or 0) > MAX_PIXELS:
-        raise BrokenVideo(
-            f"{path} is {stream.width} x {stream.height} pixels; videos have at most {MAX_PIXELS} pixels a frame."
-        )
+    check_pixels(stream.width or 0, stream.height or 0, path)
     stream.codec_context.thread_count = 1
     stream.codec_context.options = {"err_detect": "explode"}
     position, num_packets = 0, 0

@@ -115,3 +115,60 @@ def test_float_round_trip() -> None:
     assert floats.max() == 1
     assert np.array_equal(to_uint8(floats), every)
     assert to_uint8(np.full((3, 1, 1), 9, np.float32)).max() == 255
+
+
+def drawn_picture() -> np.ndarray:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+    return np.asarray(cv2.GaussianBlur(noise, (0, 0), 2), np.uint8)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+@pytest.mark.parametrize("rest", [b"\0" * 4096, b"MotionPhoto_Data" + b"\0\0\0\x18ftypmp42" * 500])
+def test_bytes_behind_the_end_of_a_picture_are_ignored(suffix: str, rest: bytes) -> None:
+    data = encode_image(drawn_picture(), suffix)
+    assert np.array_equal(decode_image(data + rest, "x"), decode_image(data, "x"))
+    with pytest.raises(ValueError, match="cut short"):
+        decode_image(data[: len(data) * 9 // 10], "x")
+
+
+def test_an_end_marker_in_a_thumbnail_is_not_the_pictures_end() -> None:
+    data = encode_image(drawn_picture(), ".jpg")
+    thumbnail = b"Exif\0\0" + data[:400] + b"\xff\xd9"
+    segment = b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail
+    whole = data[:2] + segment + data[2:]
+    assert np.array_equal(decode_image(whole, "x"), decode_image(data, "x"))
+    with pytest.raises(ValueError, match="cut short"):
+        decode_image(whole[: len(segment) + len(data) // 2], "x")
+
+
+def test_jpegs_give_the_pixels_that_opencv_gives() -> None:
+    for quality in (50, 95):
+        data = encode_image(drawn_picture(), ".jpg", quality=quality)
+        expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+        assert np.array_equal(decode_image(data, "x"), expected)
+
+
+def test_exif_turns_a_jpeg_upright() -> None:
+    data = encode_image(drawn_picture(), ".jpg")
+    tiff = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
+    segment = b"\xff\xe1" + (len(tiff) + 8).to_bytes(2, "big") + b"Exif\0\0" + tiff
+    turned = decode_image(data[:2] + segment + data[2:], "x")
+    assert np.array_equal(turned, np.rot90(decode_image(data, "x"), -1))
+
+
+def test_damage_is_an_error() -> None:
+    png = bytearray(encode_image(drawn_picture(), ".png"))
+    png[len(png) // 2] ^= 4
+    with pytest.raises(ValueError, match=r"damaged \(a checksum of its IDAT part"):
+        decode_image(bytes(png), "x")
+    jpeg = encode_image(drawn_picture(), ".jpg")
+    middle = len(jpeg) // 2
+    with pytest.raises(ValueError, match=r"x is (damaged|cut short)"):
+        decode_image(jpeg[:middle] + b"\xff\xd8\xff\x40" + jpeg[middle:], "x")
+
+
+def test_a_picture_that_claims_too_many_pixels_is_refused_before_it_is_decoded() -> None:
+    png = bytearray(encode_image(drawn_picture(), ".png"))
+    png[16:24] = (60_000).to_bytes(4, "big") * 2
+    with pytest.raises(ValueError, match=r"60000 x 60000 pixels; pictures have at most"):
+        decode_image(bytes(png), "x")
