@@ -1,8 +1,8 @@
 """2-D keypoints of a clip: OpenPose BODY_25 or MediaPipe's 33 landmarks, from files to one table.
 
 Coordinates are continuous source pixels (a pixel's centre is at index + 0.5). A joint that was not
-found has confidence 0; its coordinates mean nothing. When a frame shows several people, the one
-with the largest box is taken, frame by frame.
+found has confidence 0; its coordinates mean nothing. When frames show several people, one of them is followed
+through the clip (`tracking`).
 """
 
 import json
@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from iper_toolkit.tracking import follow_one_person
 
 BODY_25 = (
     "nose", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow",
@@ -54,6 +56,11 @@ _BODY_25_FROM_MEDIAPIPE: dict[str, tuple[str, ...]] = {
 # BODY_25 names whose place on our bodies has another name. OpenPose's neck lies between the
 # shoulders and not where a body's neck joint is; it has no partner.
 _BODY_45_FROM_BODY_25 = {"mid_hip": "pelvis"}
+
+# Coordinates that nearly all lie below this are shares of the frame: nobody is two pixels tall.
+_LARGEST_SHARE, _LOW_QUANTILE = 2.0, 0.1
+_FARTHEST = 1e6  # pixels from the frame's corner
+_HIGHEST_CONFIDENCE = 2.0  # OpenPose's go a little beyond 1, and are cut to it
 
 _FRAME_NUMBER = re.compile(r"(\d+)(?:_keypoints)?$")
 
@@ -186,19 +193,22 @@ def _read_folder(folder: Path) -> Keypoints:
             f"{folder} lacks frame {missing[0]} ({len(missing)} missing between {numbers[0]} and "
             f"{numbers[-1]}). OpenPose writes a file for frames without people too; copy them all."
         )
-    frames = []
+    people = []
     for number in numbers:
         content = _load_json(files[number])
         try:
-            frames.append(_body25_frames([content])[0])
+            people.append(_people_of(content, number))
         except ValueError as error:
             raise ValueError(f"{files[number]}: {error}") from None
-    return Keypoints(np.stack(frames))
+    try:
+        return Keypoints(_one_person(people))
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from None
 
 
 def _load_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(
             f"{path} is not readable JSON ({error}). Was it written to the end? Export it again."
@@ -209,14 +219,28 @@ def _body25_frames(frames: Any) -> np.ndarray:
     """OpenPose frames -> (T, 25, 3) float32, the largest person of each."""
     if not isinstance(frames, list) or not frames:
         raise ValueError("'frames' must be a list with one entry a frame, and is empty or no list.")
-    table = np.zeros((len(frames), 25, 3), dtype=np.float32)
-    for index, frame in enumerate(frames):
-        people = frame.get("people") if isinstance(frame, dict) else None
-        if not isinstance(people, list):
-            raise ValueError(f"frame {index} has no list 'people' (empty where nobody is seen).")
-        candidates = [_body25_person(person, index) for person in people]
-        if candidates:
-            table[index] = max(candidates, key=_box_area)
+    return _one_person([_people_of(frame, index) for index, frame in enumerate(frames)])
+
+
+def _people_of(frame: Any, index: int) -> list[np.ndarray]:
+    """Everybody in one OpenPose frame, (25, 3) each."""
+    people = frame.get("people") if isinstance(frame, dict) else None
+    if not isinstance(people, list):
+        raise ValueError(f"frame {index} has no list 'people' (empty where nobody is seen).")
+    return [_body25_person(person, index) for person in people]
+
+
+def _one_person(people: list[list[np.ndarray]]) -> np.ndarray:
+    """(T, 25, 3) float32 of the person that is followed through all frames."""
+    table = np.zeros((len(people), 25, 3), dtype=np.float32)
+    for index, person in enumerate(follow_one_person(people)):
+        if person is not None:
+            table[index] = person
+    if _are_shares(table[..., :2], table[..., 2]):
+        raise ValueError(
+            f"coordinates lie in {_range_of(table)}, not in pixels. Multiply x by the frame's width and y by its "
+            "height (OpenPose: --keypoint_scale 0)."
+        )
     return table
 
 
@@ -229,12 +253,35 @@ def _body25_person(person: Any, frame: int) -> np.ndarray:
             f"a person of frame {frame} has {len(numbers)} numbers; BODY_25 has 75 (x, y, confidence "
             "of 25 joints). Other models of OpenPose are not read: use --model_pose BODY_25."
         )
-    return _finite(numbers, f"frame {frame}").reshape(25, 3)
+    joints = _finite(numbers, f"frame {frame}")
+    if joints.shape != (75,):
+        raise ValueError(f"a person of frame {frame} holds lists; BODY_25 is 75 numbers in a row.")
+    return _checked(joints.reshape(25, 3), f"frame {frame}")
 
 
-def _box_area(person: np.ndarray) -> float:
-    xy = person[person[:, 2] > 0, :2]
-    return float(np.prod(xy.max(0) - xy.min(0))) if len(xy) else -1.0
+def _are_shares(xy: np.ndarray, confidence: np.ndarray) -> bool:
+    """Whether coordinates are shares of the frame: those of unseen feet may lie far outside, most do not."""
+    found = np.abs(xy[confidence > 0]).max(-1)
+    return len(found) > 0 and float(np.quantile(found, _LOW_QUANTILE)) <= _LARGEST_SHARE
+
+
+def _range_of(table: np.ndarray) -> str:
+    return "[-1, 1]" if (table[table[..., 2] > 0][:, :2] < 0).any() else "[0, 1]"
+
+
+def _checked(joints: np.ndarray, where: str) -> np.ndarray:
+    """Joints (J, C) with x, y first and confidence last, which is cut to 1."""
+    confidence = joints[:, -1]
+    if confidence.min() < 0 or confidence.max() > _HIGHEST_CONFIDENCE:
+        raise ValueError(
+            f"{where} has a confidence of {confidence.min() if confidence.min() < 0 else confidence.max():g}; it lies "
+            "in 0 .. 1, and is 0 for a joint that was not found."
+        )
+    found = np.abs(joints[confidence > 0, :2])
+    if found.size and found.max() > _FARTHEST:
+        raise ValueError(f"{where} has a joint {found.max():g} pixels away; it takes pixels.")
+    joints[:, -1] = np.minimum(confidence, 1)
+    return joints
 
 
 def _landmarks(content: dict[str, Any]) -> np.ndarray:
@@ -261,11 +308,10 @@ def _landmarks(content: dict[str, Any]) -> np.ndarray:
             raise ValueError(
                 f"frame {index} is {values.shape}; it must be 33 landmarks of x, y, z, visibility."
             )
-        table[index] = values
-    found = table[..., 3] > 0
-    if found.any() and np.abs(table[found][:, :2]).max() <= 2:
+        table[index] = _checked(values, f"frame {index}")
+    if _are_shares(table[..., :2], table[..., 3]):
         width, height = content.get("width"), content.get("height")
-        if not width or not height:
+        if not _is_size(width) or not _is_size(height):
             raise ValueError(
                 "coordinates lie in [0, 1], not in pixels. Multiply them by the frame's size, or "
                 "store 'width' and 'height' beside 'keypoints'."
@@ -274,10 +320,22 @@ def _landmarks(content: dict[str, Any]) -> np.ndarray:
     return table
 
 
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 1 <= value <= 1e5
+
+
+def _has_truth_values(numbers: Any) -> bool:
+    if isinstance(numbers, list):
+        return any(map(_has_truth_values, numbers))
+    return isinstance(numbers, bool)
+
+
 def _finite(numbers: Any, where: str) -> np.ndarray:
+    if _has_truth_values(numbers):
+        raise ValueError(f"{where} holds true or false, where numbers are expected.")
     try:
         values = np.array(numbers, dtype=np.float32)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{where} holds something that is no table of numbers.") from None
     if not np.isfinite(values).all():
         raise ValueError(f"{where} holds NaN or infinity; write 0, 0, 0 for a joint not found.")

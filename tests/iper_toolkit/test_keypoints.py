@@ -40,7 +40,7 @@ def landmarks(frames: int = 3, seed: int = 0) -> np.ndarray:
 
 
 def test_a_file_of_openpose_frames_takes_the_largest_person(tmp_path: Path) -> None:
-    frames = [openpose(person(0, 50), person(1, 400)), openpose(), openpose(person(2))]
+    frames = [openpose(person(0, 50), person(1, 400)), openpose(), openpose(person(1, 410))]
     keypoints = read_keypoints(write(tmp_path / "clip.json", {"frames": frames}))
     assert len(keypoints) == 3
     np.testing.assert_allclose(keypoints.body25[0].ravel(), person(1, 400), rtol=1e-6)
@@ -48,7 +48,7 @@ def test_a_file_of_openpose_frames_takes_the_largest_person(tmp_path: Path) -> N
     np.testing.assert_array_equal(keypoints.seen(), [True, False, True])
     boxes = keypoints.boxes()
     assert np.isnan(boxes[1]).all()
-    expected = np.array(person(2)).reshape(25, 3)
+    expected = np.array(person(1, 410)).reshape(25, 3)
     np.testing.assert_allclose(boxes[2, :2], expected[:, :2].min(0), rtol=1e-6)
     assert len(keypoints[1:]) == 2
 
@@ -157,3 +157,105 @@ def test_the_real_clip_reads_the_same_from_both_files(real_clip_folder: Path) ->
     np.testing.assert_allclose(
         mediapipe.body25[:, kept, :2], body25.body25[:, kept, :2], atol=0.0051
     )
+
+
+def standing(x: float, y: float = 200.0, height: float = 200.0) -> np.ndarray:
+    """(25, 3) a person around (x, y)."""
+    table = np.array(person(7, 1.0)).reshape(25, 3)
+    table[:, :2] = (table[:, :2] - 0.5) * (height / 2, height) + (x, y)
+    return table
+
+
+@pytest.mark.parametrize("apart", [60.0, 170.0, 400.0])
+def test_one_person_is_followed_whatever_order_they_are_listed_in(
+    tmp_path: Path, apart: float
+) -> None:
+    chance = np.random.default_rng(0)
+    frames, expected = [], []
+    for number in range(20):
+        main = standing(200 + 4 * number, height=210)
+        other = standing(200 + apart + 4 * number, height=205 if number % 3 else 225)
+        pair = [main.ravel().tolist(), other.ravel().tolist()]
+        expected.append(200 + 4 * number)
+        frames.append(openpose(*(pair if chance.random() < 0.5 else pair[::-1])))
+    frames[7] = openpose()  # a frame in which nobody was found
+    found = read_keypoints(write(tmp_path / "duet.json", {"frames": frames})).body25
+    middle = found[:, :, 0].mean(1) - np.array(expected)
+    offset = middle[0]
+    keep = np.arange(20) != 7
+    assert np.abs(middle[keep] - offset).max() < 10
+    assert (found[7] == 0).all()
+
+
+def test_people_who_pass_each_other_keep_who_they_are(tmp_path: Path) -> None:
+    frames = []
+    for number in range(30):
+        right, left = standing(100 + 10 * number, 200), standing(400 - 10 * number, 215, 180)
+        pair = [right.ravel().tolist(), left.ravel().tolist()]
+        frames.append(openpose(*pair[:: 1 if number % 2 else -1]))
+    found = read_keypoints(write(tmp_path / "pass.json", {"frames": frames})).body25
+    steps = np.diff(found[:, :, 0].mean(1))
+    assert (np.abs(steps - 10) < 2).all()
+
+
+def test_a_crowd_in_which_nobody_stays_is_refused(tmp_path: Path) -> None:
+    chance = np.random.default_rng(1)
+    frames = []
+    for _ in range(20):
+        places = chance.uniform(0, 5000, 2)
+        frames.append(openpose(*(standing(x, height=100).ravel().tolist() for x in places)))
+    with pytest.raises(ValueError, match=r"crowd\.json: up to 2 people are in a frame"):
+        read_keypoints(write(tmp_path / "crowd.json", {"frames": frames}))
+
+
+@pytest.mark.parametrize(("low", "named"), [(0.0, r"\[0, 1\]"), (-1.0, r"\[-1, 1\]")])
+@pytest.mark.parametrize("single", [True, False])
+def test_openpose_coordinates_that_are_no_pixels(
+    tmp_path: Path, low: float, named: str, single: bool
+) -> None:
+    table = np.array(person(0, 1.0)).reshape(25, 3)
+    table[:, :2] = low + table[:, :2] * (1 - low)
+    one = openpose(table.ravel().tolist())
+    path = write(tmp_path / "a.json", one if single else {"frames": [one, one]})
+    with pytest.raises(ValueError, match=rf"a\.json: coordinates lie in {named}, not in pixels"):
+        read_keypoints(path)
+    folder = tmp_path / "a_keypoints"
+    folder.mkdir()
+    write(folder / "a_0_keypoints.json", one)
+    with pytest.raises(ValueError, match="not in pixels"):
+        read_keypoints(folder)
+
+
+def test_a_close_ups_shares_may_lie_far_outside(tmp_path: Path) -> None:
+    """Feet that the picture does not show are guessed at several heights of the frame."""
+    table = landmarks(2)
+    table[..., :2] /= 500
+    table[:, 25:, 1] += 4  # knees and feet
+    content = {"keypoints": table.tolist(), "width": 480, "height": 100}
+    found = read_keypoints(write(tmp_path / "close.json", content)).landmarks33
+    assert found is not None
+    np.testing.assert_allclose(found[..., 0], table[..., 0] * 480, rtol=1e-5)
+    np.testing.assert_allclose(found[..., 1], table[..., 1] * 100, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "problem"),
+    [
+        (2, 1e30, "confidence of 1e\\+30"),
+        (2, -0.5, "confidence of -0.5"),
+        (0, True, "true or false"),
+        (0, 1e12, "1e\\+12 pixels away"),
+        (0, [1.0], "no table of numbers"),
+    ],
+)
+def test_values_that_no_joint_has(tmp_path: Path, place: int, value: object, problem: str) -> None:
+    numbers: list[Any] = person(0)
+    numbers[place] = value
+    with pytest.raises(ValueError, match=problem):
+        read_keypoints(write(tmp_path / "a.json", {"frames": [openpose(numbers)]}))
+
+
+def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"frames": [openpose(person(0))]}), encoding="utf-8-sig")
+    assert len(read_keypoints(path)) == 1
