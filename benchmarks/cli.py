@@ -21,6 +21,7 @@ from benchmarks.console import (
 from benchmarks.run_commands import run, score
 from benchmarks.tasks import KINDS
 from iper_toolkit import __version__
+from iper_toolkit.plain_text import visible
 
 if TYPE_CHECKING:
     from iper_toolkit.cases import Case
@@ -55,7 +56,8 @@ main.add_command(score)
 def merge(out: Path, runs: tuple[Path, ...], as_json: bool) -> None:
     """Join the rows of several runs in one table, OUT.
 
-    The same rows twice count once; different rows for one case of one method are an error. Scores of whole sets
+    OUT is a new file; what is there already is never replaced. The same rows twice count once; different rows for one
+    case of one method are an error. Scores of whole sets
     (FID, FReID) of runs that did different cases are scored again as one set; they are written beside, as
     OUT.sets.parquet.
 
@@ -66,8 +68,9 @@ def merge(out: Path, runs: tuple[Path, ...], as_json: bool) -> None:
     with plain_errors():
         from benchmarks.results import merge_tables, read_rows, rows_file, write_rows
         from benchmarks.run_folder import merged_sets
-        from benchmarks.sets import sets_file, write_sets
+        from benchmarks.sets import check_merged_path, sets_file, write_sets
 
+        check_merged_path(out, runs)
         tables = {str(path): read_rows(rows_file(path)) for path in runs}
         blocks = merge_tables(tables)
         sets, left_out = merged_sets(runs)
@@ -150,6 +153,7 @@ def leaderboard(
         from benchmarks.results import concatenated, merge_tables, read_rows, rows_file
         from benchmarks.run_folder import merged_sets
 
+        texts.check_text_path(out, runs)
         table = concatenated(merge_tables({str(path): read_rows(rows_file(path)) for path in runs}))
         sets, left_out = merged_sets(runs)
         click.echo("".join(f"{one}\n" for one in left_out), err=True, nl=False)
@@ -286,7 +290,7 @@ def list_command(what: str, root: Path, protocol: str, as_json: bool) -> None:
     for title, entries in found.items():
         click.echo(f"{title}:")
         for name, text in entries.items():
-            click.echo(f"  {name:24}  {text}")
+            click.echo(visible(f"  {name:24}  {text}"))
 
 
 def _cases(root: Path, protocol: str) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -10,6 +9,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from iper_toolkit.plain_text import json_text, visible
 
 if TYPE_CHECKING:
     from benchmarks.runner import Outcome
@@ -77,7 +78,7 @@ def _in_words(outcomes: list[Outcome]) -> str:
         f"{one.method or 'clip'} {one.status.upper()}: {one.error}" for one in outcomes if one.error
     ]
     cases = ", ".join(dict.fromkeys(one.case for one in outcomes))
-    return "; ".join([cases, *bad])
+    return visible("; ".join([cases, *bad]))
 
 
 def by_reason(missing: dict[str, str]) -> dict[str, str]:
@@ -92,8 +93,8 @@ def print_problems(title: str, problems: dict[str, str]) -> None:
     if problems:
         click.echo(f"{len(problems)} {title}:", err=True)
     for name, reason in problems.items():
-        click.echo(f"  {name}: {reason}", err=True)
+        click.echo(visible(f"  {name}: {reason}"), err=True)
 
 
 def print_json(**content: Any) -> None:
-    click.echo(json.dumps(content, ensure_ascii=False))
+    click.echo(json_text(content))

@@ -6,6 +6,8 @@ The unit here is the person, and all arrays hold one number a person. These func
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from itertools import combinations
 from typing import Literal
 
 import numpy as np
@@ -43,8 +45,14 @@ def mean_interval(per_subject: np.ndarray, confidence: float = 0.95) -> Mean:
     if n < FEWEST_SUBJECTS:
         return Mean(mean, n, None, None)
     error = float(values.std(ddof=1)) / np.sqrt(n)
-    half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * error
+    half = _quantile((1 + confidence) / 2, n - 1) * error
     return Mean(mean, n, mean - half, mean + half)
+
+
+@cache
+def _quantile(probability: float, freedom: int) -> float:
+    """Of Student's t; kept, because a board of many methods asks for the same one many thousand times."""
+    return float(stats.t.ppf(probability, freedom))
 
 
 def paired_difference(first: np.ndarray, second: np.ndarray, confidence: float = 0.95) -> Mean:
@@ -67,16 +75,20 @@ def ranks(
     """
     if better not in ("higher", "lower"):
         raise ValueError(f"better is {better!r}; it takes 'higher' or 'lower'.")
-    sign = 1.0 if better == "higher" else -1.0
-    places: dict[str, int | None] = {}
-    for name, values in per_subject.items():
-        if mean_interval(values).low is None:
-            places[name] = None
+    ranked = {
+        name: values
+        for name, values in per_subject.items()
+        if mean_interval(values).low is not None
+    }
+    places: dict[str, int | None] = {name: 1 if name in ranked else None for name in per_subject}
+    for (name, values), (other, other_values) in combinations(per_subject.items(), 2):
+        difference = paired_difference(values, other_values)
+        if difference.low is None or difference.high is None:
             continue
-        beaten_by = 0
-        for other, other_values in per_subject.items():
-            low = paired_difference(sign * other_values, sign * values).low
-            # A NumPy truth would make the place a NumPy number, which JSON does not know.
-            beaten_by += bool(other != name and low is not None and low > 0)
-        places[name] = 1 + beaten_by
+        is_above, is_below = difference.low > 0, difference.high < 0
+        worse = name if (is_below if better == "higher" else is_above) else None
+        worse = other if (is_above if better == "higher" else is_below) else worse
+        place = places.get(worse) if worse is not None else None
+        if worse is not None and place is not None:
+            places[worse] = place + 1
     return places

@@ -8,7 +8,7 @@ compared on the cases that both have drawn. Scores of whole sets are one number 
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
@@ -199,9 +199,7 @@ def build_boards(table: pa.Table, sets: pa.Table | None = None) -> list[Board]:
         raise ValueError(f"This version knows no metric {', '.join(unknown)}; update it.")
     labels = _labels(rows, of_sets)
     for frame in (rows, of_sets):
-        frame["method"] = [
-            labels[identity] for identity in frame[list(METHOD)].itertuples(index=False, name=None)
-        ]
+        frame["method"] = _labelled(frame, labels)
     facts = pd.concat([rows[list(COMPARABLE)], of_sets[list(COMPARABLE)]]).drop_duplicates()
     boards = [
         _board(
@@ -243,6 +241,16 @@ def _labels(*frames: pd.DataFrame) -> dict[tuple[str, str, str], str]:
         told = f"{name} (version {version}, {ours})" if names.count(name) > 1 else name
         labels[name, version, weights] = told
     return labels
+
+
+def _labelled(frame: pd.DataFrame, labels: Mapping[tuple[str, str, str], str]) -> pd.Series:
+    """The label of each row's method, as a category; (rows,)."""
+    number = frame.groupby(list(METHOD), observed=True, sort=False).ngroup()
+    firsts = frame.loc[~number.duplicated(), list(METHOD)]
+    found = [labels[tuple(map(str, one))] for one in firsts.itertuples(index=False, name=None)]  # type: ignore[index]
+    order = sorted(set(found))
+    places = np.array([order.index(label) for label in found], np.int64)
+    return pd.Series(pd.Categorical.from_codes(places[number], order), index=frame.index)
 
 
 def _columns(rows: pd.DataFrame, of_sets: pd.DataFrame) -> tuple[Column, ...]:
@@ -310,15 +318,25 @@ def _board(facts: dict[str, Any], rows: pd.DataFrame, of_sets: pd.DataFrame) -> 
     means = {key: _subject_means(found) for key, found in by_case.items()}
     cases = rows[["method", "case", "subject"]].drop_duplicates()
     num_cases = int(cases["case"].nunique())
+    cases_of = cases.groupby("method", observed=True)["case"].nunique()
+    lines_of = cases["method"].value_counts()
+    failed = rows.loc[rows["status"] == "failed", ["method", "case"]].drop_duplicates()
+    failed_of = failed["method"].value_counts()
+    frames_of = rows[["method", "case", "frame"]].drop_duplicates()["method"].value_counts()
+    undefined = rows[rows["status"] == "undefined"]
+    undefined_of = {
+        column.key: _of_column(undefined, column)["method"].value_counts() for column in of_frames
+    }
+    named = rows[list(METHOD)].drop_duplicates()
     places = {}
-    whole = [name for name in methods if int((cases["method"] == name).sum()) == num_cases]
+    whole = [name for name in methods if lines_of.get(name, 0) == num_cases]
     for column in of_frames:
         of_column = means[column.key]
         comparable = {name: of_column[name].to_numpy() for name in whole if name in of_column}
         places[column.key] = ranks(comparable, METRICS[column.metric].better)
     entries = []
     for name in methods:
-        own = rows[rows["method"] == name]
+        own = named[named["method"] == name]
         cells = []
         for column in columns:
             if column.is_set:
@@ -326,28 +344,28 @@ def _board(facts: dict[str, Any], rows: pd.DataFrame, of_sets: pd.DataFrame) -> 
                 continue
             of_column = means[column.key]
             values = of_column[name].to_numpy() if name in of_column else np.empty(0)
-            undefined = _of_column(own[own["status"] == "undefined"], column)
             cells.append(
                 Cell(
                     mean_interval(values),
                     places[column.key].get(name),
-                    len(undefined),
+                    int(undefined_of[column.key].get(name, 0)),
                 )
             )
-        failed = own.loc[own["status"] == "failed", "case"]
         entries.append(
             Entry(
                 method=name,
                 method_version=", ".join(sorted(map(str, own["method_version"].unique()))),
                 weights=", ".join(sorted(map(str, own["weights"].unique()))),
-                num_cases=int(own["case"].nunique()),
-                num_failed=int(failed.nunique()),
-                num_frames=int(own[["case", "frame"]].drop_duplicates().shape[0]),
+                num_cases=int(cases_of.get(name, 0)),
+                num_failed=int(failed_of.get(name, 0)),
+                num_frames=int(frames_of.get(name, 0)),
                 cells=tuple(cells),
             )
         )
     decisive = _decisive(columns, [means.get(column.key, pd.DataFrame()) for column in columns])
     ordered = tuple(_sorted(entries, decisive, columns[decisive].better, num_cases))
+    couples = list(combinations([entry.method for entry in ordered], 2))
+    differences = {key: _differences(found, couples) for key, found in by_case.items()}
     return Board(
         facts={name: _plain(value) for name, value in facts.items()},
         columns=columns,
@@ -360,7 +378,7 @@ def _board(facts: dict[str, Any], rows: pd.DataFrame, of_sets: pd.DataFrame) -> 
                 tuple(
                     _set_difference(first.cells[k], second.cells[k])
                     if column.is_set
-                    else _difference(by_case[column.key], first.method, second.method)
+                    else differences[column.key][first.method, second.method]
                     for k, column in enumerate(columns)
                 ),
             )
@@ -388,12 +406,29 @@ def _subject_means(of_cases: pd.DataFrame) -> pd.DataFrame:
     return of_clips.groupby(level="subject", observed=True).mean()
 
 
-def _difference(of_cases: pd.DataFrame, first: str, second: str) -> Mean:
-    """Of two methods by one metric, on the cases in which both have a score."""
-    if not {first, second} <= set(of_cases):
-        return mean_interval(np.empty(0))
-    means = _subject_means(of_cases[[first, second]].dropna())
-    return paired_difference(means[first].to_numpy(), means[second].to_numpy())
+def _differences(
+    of_cases: pd.DataFrame, couples: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], Mean]:
+    """Of every two methods by one metric, each on the cases in which both have a score.
+
+    Most methods have drawn the same cases, so those of many couples are averaged at once. What stands beside a
+    column must have no gaps: with them pandas sums in another order, and the last digit changes.
+    """
+    has = {str(name): of_cases[name].notna().to_numpy() for name in of_cases}
+    both = {pair: has[pair[0]] & has[pair[1]] for pair in couples if set(pair) <= set(has)}
+    wanted: dict[bytes, dict[str, None]] = {}  # choice of cases -> the methods to average on it
+    for pair, chosen in both.items():
+        wanted.setdefault(chosen.tobytes(), {}).update(dict.fromkeys(pair))
+    means = {}
+    for chosen, names in wanted.items():
+        table = of_cases.loc[np.frombuffer(chosen, np.bool_), list(names)]
+        found = _subject_means(table)
+        means[chosen] = {name: found[name].to_numpy() for name in names}
+    differences = dict.fromkeys(couples, mean_interval(np.empty(0)))
+    for (first, second), chosen in both.items():
+        of_methods = means[chosen.tobytes()]
+        differences[first, second] = paired_difference(of_methods[first], of_methods[second])
+    return differences
 
 
 def _set_difference(first: Cell, second: Cell) -> Mean:

@@ -1,7 +1,7 @@
 """Boards in words: for a terminal, as Markdown, as JSON; and what a reader must know of their numbers."""
 
-import json
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +12,7 @@ from benchmarks.leaderboard import Board, Cell, Column, Published
 from benchmarks.metrics import GROUPS
 from benchmarks.tasks import KINDS
 from benchmarks.words import count
+from iper_toolkit.plain_text import json_text, markdown, visible
 
 
 def as_text(boards: Sequence[Board], published: Sequence[Published] = ()) -> str:
@@ -34,7 +35,7 @@ def as_json(boards: Sequence[Board], published: Sequence[Published] = ()) -> str
         "boards": [asdict(board) | {"title": board.title} for board in boards],
         "published": [asdict(one) for one in published],
     }
-    return json.dumps(_without_nan(content), indent=2, ensure_ascii=False)
+    return json_text(_without_nan(content), indent=2)
 
 
 def _without_nan(value: Any) -> Any:
@@ -50,7 +51,7 @@ Layout = Callable[[list[list[str]]], list[str]]
 
 def _lines(board: Board, layout: Layout) -> list[str]:
     lines = [
-        board.title,
+        _CLEANED[layout](board.title),
         f"{count(board.num_subjects, 'person', 'people')}, {count(board.num_cases, 'case')}",
         "",
     ]
@@ -81,7 +82,7 @@ def _lines(board: Board, layout: Layout) -> list[str]:
             ]
             head = ["paired by person", *(board.columns[k].heading for k in told)]
             lines += [*layout([head, *differences]), ""]
-    lines += [*_remarks(board), ""]
+    lines += [*map(_CLEANED[layout], _remarks(board)), ""]
     return lines
 
 
@@ -200,6 +201,7 @@ def _published_text(published: Sequence[Published], layout: Layout) -> str:
 
 def aligned(rows: list[list[str]]) -> list[str]:
     """Rows of text as lines with columns under each other."""
+    rows = [[visible(cell) for cell in row] for row in rows]
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     return [
         "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
@@ -209,8 +211,28 @@ def aligned(rows: list[list[str]]) -> list[str]:
 
 def piped(rows: list[list[str]]) -> list[str]:
     """Rows of text as a table in Markdown; the first is the head."""
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    lines = ["| " + " | ".join(markdown(cell) for cell in row) + " |" for row in rows]
     return [lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]]
+
+
+# How names of others are made safe in lines beside a table.
+_CLEANED: dict[Layout, Callable[[str], str]] = {aligned: visible, piped: markdown}
+
+
+def check_text_path(out: Path | None, runs: Sequence[Path]) -> None:
+    """Raise ValueError if a board's text would be written over a table or over one of the runs; None: nowhere."""
+    if out is None or not os.path.lexists(out):
+        return
+    is_table = out.suffix == ".parquet" or (out.is_file() and _starts_as_parquet(out))
+    if is_table or any(out.samefile(one) for one in runs if out.exists() and one.exists()):
+        raise ValueError(
+            f"--out {out} is a table of scores, which text would destroy. Name another file."
+        )
+
+
+def _starts_as_parquet(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"PAR1"
 
 
 def write_text(path: Path, text: str) -> None:

@@ -6,7 +6,6 @@ Pictures that were made elsewhere enter as `PictureFolder`; a class of anybody's
 ``file.py:Class``.
 """
 
-import hashlib
 import importlib
 import importlib.util
 import re
@@ -21,8 +20,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.given_pictures import digest_of_pictures, numbered_pictures, read_given_picture
 from iper_toolkit.body import Body, BodyParams
-from iper_toolkit.images import read_image
 from iper_toolkit.keypoints import read_keypoints
 from iper_toolkit.true_pictures import FIT
 from iper_toolkit.unpickle import read_fit
@@ -218,22 +217,23 @@ class Copy:
 class PictureFolder:
     """Pictures that are there already: ``FOLDER/<case key>/00000.png``, numbered within the case.
 
-    A case takes a picture for every frame of its range; where the run is thinned out, those of the
-    thinned frames alone will do as well. The version tells the pictures apart by what is in them, so that other
+    `benchmarks.given_pictures` says which files are read, and how. A case takes a picture for every frame of its
+    range; where the run is thinned out, those of the thinned frames alone will do as well. The version tells the pictures apart by what is in them, so that other
     pictures in the same folder are not taken for those that were scored before.
     """
 
     weights = ""
+    _size: int | None = None  # side of a picture; `setup` says it
 
     def __init__(self, folder: Path, name: str) -> None:
         if not folder.is_dir():
             raise FileNotFoundError(f"There is no folder of pictures at {folder}.")
         self.folder = folder.absolute()
         self.name = name
-        self.version = f"files-{_digest_of_pictures(self.folder)[:16]}"
+        self.version = f"files-{self._digest()[:16]}"
 
     def setup(self, setup: Setup) -> None:
-        pass
+        self._size = setup.size
 
     def personalize(self, person: Person) -> None:
         pass
@@ -243,7 +243,7 @@ class PictureFolder:
 
     def draw(self, motion: Motion) -> Iterator[NDArray[np.uint8]]:
         folder = self.folder / motion.case
-        found = {int(path.stem): path for path in folder.glob("*.png") if path.stem.isdigit()}
+        found = numbered_pictures(folder)
         if not found:
             raise FileNotFoundError(
                 f"{folder} holds no pictures; the case takes 00000.png to {motion.case_length - 1:05d}.png."
@@ -254,7 +254,7 @@ class PictureFolder:
                 f"{max(found):05d}.png); the case takes 00000.png to {motion.case_length - 1:05d}.png."
             )
         for position in motion.positions:
-            yield read_image(found[position])
+            yield read_given_picture(found[position], self._size)
 
     def estimates(self, motion: Motion) -> "FoundPoses":
         """The poses that somebody found in a case's pictures and put beside them, in their order.
@@ -286,6 +286,10 @@ class PictureFolder:
         fits = any(self.folder.rglob(FIT))
         return (*["keypoints"] * keypoints, *["estimated_fit"] * fits)
 
+    def _digest(self) -> str:
+        poses = {*self.folder.rglob("*.json"), *self.folder.rglob(FIT)}
+        return digest_of_pictures(self.folder, poses)
+
     @staticmethod
     def _chosen(
         path: Path, table: NDArray[np.float64], places: list[int], length: int
@@ -304,18 +308,6 @@ class FoundPoses:
 
     keypoints: NDArray[np.float64] | None = None
     params: NDArray[np.float64] | None = None
-
-
-def _digest_of_pictures(folder: Path) -> str:
-    """sha256 of the names and contents of all numbered pictures below a folder, and of poses found in them."""
-    digest = hashlib.sha256()
-    poses = {*folder.rglob("*.json"), *folder.rglob(FIT)}
-    for path in sorted({*folder.rglob("*.png"), *poses}):
-        if path.stem.isdigit() or path in poses:
-            with path.open("rb") as file:
-                content = hashlib.file_digest(file, "sha256").hexdigest()
-            digest.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
-    return digest.hexdigest()
 
 
 def _make_warp() -> Method:

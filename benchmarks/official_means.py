@@ -13,6 +13,7 @@ from benchmarks.leaderboard_text import aligned, piped
 from benchmarks.metrics import METRICS
 from benchmarks.metrics.averages import OFFICIAL_BATCH, mean_of_batch_means
 from benchmarks.results import COMPARABLE, MEASURE
+from iper_toolkit.plain_text import json_text
 
 TITLE = f"Mean of the means of {OFFICIAL_BATCH} frames, as the official package averages; it ranks nothing."
 _GROUP = ("method", *COMPARABLE, *MEASURE)
@@ -43,7 +44,7 @@ def as_lines(means: pd.DataFrame, form: str) -> str:
     """The means as "text", "markdown" or "json"."""
     if form == "json":
         records = json.loads(means.to_json(orient="records"))
-        return json.dumps({"average": TITLE, "means": records}, indent=2) + "\n"
+        return json_text({"average": TITLE, "means": records}, indent=2) + "\n"
     heads = ["method", "dataset", "task", "kind", "metric", "value", "frames", "failed"]
     rows = [heads]
     for one in means.to_dict("records"):

@@ -11,10 +11,12 @@ from importlib import resources
 
 import numpy as np
 from jinja2 import Environment, StrictUndefined, Template
+from markupsafe import Markup
 from numpy.typing import NDArray
 
 from benchmarks.charts import Curve, IntervalChart
 from iper_toolkit.images import encode_image, resize
+from iper_toolkit.plain_text import visible
 
 _JPEG_QUALITY = 88
 
@@ -225,6 +227,17 @@ def no_picture(reason: str) -> Picture:
 def _template() -> Template:
     text = resources.files("benchmarks").joinpath("report.html").read_text("utf-8")
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        finalize=_finished,
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     return environment.from_string(text)
+
+
+def _finished(value: object) -> object:
+    """Texts of others without controls and marks that turn text around; what is HTML already stays."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return visible(value, keep="\n")

@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from iper_toolkit.atomic import write_atomically
 
@@ -231,10 +232,7 @@ def merge_tables(tables: Mapping[str, pa.Table]) -> list[pa.Table]:
     """
     blocks: dict[tuple[object, ...], tuple[str, pa.Table]] = {}
     for name, table in tables.items():
-        frame = table.select(list(BLOCK)).to_pandas()
-        for _, indices in frame.groupby(list(BLOCK), sort=False).indices.items():
-            block = table.take(pa.array(np.sort(indices)))
-            block = block.sort_by([(key, "ascending") for key in _WITHIN_BLOCK])
+        for block in _blocks_of(table):
             key = tuple(block.column(column)[0].as_py() for column in BLOCK)
             known = blocks.get(key)
             joined = block if known is None else _joined(known[1], block)
@@ -245,6 +243,36 @@ def merge_tables(tables: Mapping[str, pa.Table]) -> list[pa.Table]:
                 )
             blocks[key] = (name if known is None else known[0], joined)
     return [blocks[key][1] for key in sorted(blocks, key=lambda key: tuple(map(str, key)))]
+
+
+def _blocks_of(table: pa.Table) -> list[pa.Table]:
+    """The blocks of a table, each sorted within; in order of their first rows."""
+    if not len(table):
+        return []
+    # A file has a chunk a case. Taking rows out of many chunks costs as much as all of them, for each block.
+    table = table.combine_chunks()
+    block = _codes(table, BLOCK)
+    within = [_ranks_of_values(table[name]) for name in _WITHIN_BLOCK]
+    table = table.take(pa.array(np.lexsort((*reversed(within), block))))
+    ends = np.cumsum(np.bincount(block))
+    return [table.slice(start, end - start) for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def _codes(table: pa.Table, names: Sequence[str]) -> NDArray[np.int64]:
+    """(rows,) one number for each combination of values in some columns, 0, 1 ... in order of appearance."""
+    codes = np.zeros(len(table), np.int64)
+    for name in names:
+        column = _ranks_of_values(table[name])
+        codes = pd.factorize(codes * (int(column.max()) + 1) + column)[0].astype(np.int64)
+    return codes
+
+
+def _ranks_of_values(column: pa.ChunkedArray) -> NDArray[np.int64]:
+    """(rows,) the place of each value among those of the column, the least first."""
+    encoded = column.combine_chunks().dictionary_encode()
+    places = np.empty(len(encoded.dictionary), np.int64)
+    places[pc.sort_indices(encoded.dictionary).to_numpy()] = np.arange(len(places))
+    return places[encoded.indices.to_numpy()]
 
 
 def _joined(one: pa.Table, other: pa.Table) -> pa.Table | None:
@@ -259,7 +287,7 @@ def _joined(one: pa.Table, other: pa.Table) -> pa.Table | None:
 
 def concatenated(blocks: Sequence[pa.Table]) -> pa.Table:
     """Blocks as one table; an empty one without any."""
-    return pa.concat_tables(blocks) if blocks else SCHEMA.empty_table()
+    return pa.concat_tables(blocks).combine_chunks() if blocks else SCHEMA.empty_table()
 
 
 def to_frame(table: pa.Table) -> pd.DataFrame:

@@ -6,6 +6,8 @@ because cases are taken in the order of their keys.
 """
 
 import hashlib
+import os
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -243,3 +245,19 @@ def sets_file(rows: Path) -> Path:
     if rows.name == "rows.parquet":
         return rows.with_name("sets.parquet")
     return rows.with_suffix(".sets.parquet")
+
+
+def check_merged_path(out: Path, runs: Sequence[Path]) -> None:
+    """Raise ValueError unless merged rows can be written to `out`, and their sets beside it, without replacing a file.
+
+    Args:
+        out: the new file.
+        runs: folders of runs, or tables of rows, that are merged.
+    """
+    for path in (out, sets_file(out)):
+        if os.path.lexists(path):
+            inputs = shlex.join(map(str, dict.fromkeys([out, *runs])))
+            raise ValueError(
+                f"{path} is there already, and OUT, the first argument, is a new file: nothing is replaced. To merge "
+                f"{out} too, give: lwgan-bench merge NEW.parquet {inputs}"
+            )

@@ -4,6 +4,8 @@ import csv
 from pathlib import Path
 from typing import TypeVar, get_type_hints
 
+from iper_toolkit.plain_text import read_cell
+
 _Row = TypeVar("_Row")  # a NamedTuple
 
 
@@ -43,5 +45,5 @@ def read_csv_rows(path: Path, row: type[_Row]) -> tuple[_Row, ...]:
 
 def _parse(cell: str, kind: object) -> str | int | None:
     if kind is str:
-        return cell
+        return read_cell(cell)
     return None if cell == "" and kind is not int else int(cell)

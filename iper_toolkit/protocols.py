@@ -24,6 +24,7 @@ from iper_toolkit.assets import manifests_folder
 from iper_toolkit.atomic import write_atomically
 from iper_toolkit.cases import ImitationCase, TransferCase, ViewCase, case_key, each_once
 from iper_toolkit.csv_rows import read_csv_rows
+from iper_toolkit.plain_text import csv_row
 
 Kind = Literal["self", "cross", "all"]
 
@@ -471,7 +472,7 @@ def _write_table(path: Path, name: str, rows: tuple[Any, ...]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(TABLES[name]._fields)  # type: ignore[attr-defined]
-        writer.writerows(rows)
+        writer.writerows(map(csv_row, rows))
 
 
 def _quote(text: str) -> str:

@@ -100,6 +100,51 @@ def test_score_pictures_of_anybody(call: Any) -> None:
     ]
 
 
+def test_merging_replaces_nothing(call: Any) -> None:
+    for name in ("one", "two"):
+        assert call("run", "--method", f"{name}=copy", "--out", name, *QUICK).exit_code == 0
+    assert call("merge", "a.parquet", "one").exit_code == 0
+    kept = {
+        path: path.read_bytes() for path in [Path("a.parquet"), *Path().glob("one/**/*.parquet")]
+    }
+    Path("link.parquet").symlink_to("nowhere.parquet")
+    Path("b.sets.parquet").write_text("mine")
+    for arguments in (
+        ["a.parquet", "two"],  # the new file's name forgotten
+        ["a.parquet", "a.parquet", "two"],
+        ["one/rows.parquet", "one"],
+        ["link.parquet", "two"],
+        ["b.parquet", "two"],
+    ):
+        refused = call("merge", *arguments)
+        assert refused.exit_code == 1, arguments
+        assert "is there already" in refused.output
+    told = call("merge", "a.parquet", "two").output
+    assert "lwgan-bench merge NEW.parquet a.parquet two" in told
+    for out in ("a.parquet", "one/rows.parquet", "one/sets.parquet"):
+        Path("one/sets.parquet").write_bytes(kept[Path("a.parquet")])
+        refused = call("leaderboard", "one", "--out", out)
+        assert refused.exit_code == 1
+        assert "text would destroy" in refused.output
+    assert {path: path.read_bytes() for path in kept} == kept
+    assert call("merge", "new.parquet", "a.parquet", "two").exit_code == 0
+    assert len(read_rows(Path("new.parquet"))) == 2 * len(read_rows(Path("a.parquet")))
+
+
+def test_a_given_picture_that_cannot_be_read_fails_its_case_alone(call: Any) -> None:
+    assert call("run", "--method", "copy", "--keep", "all", *QUICK).exit_code == 0
+    folder = Path("runs/imitation-fake/pictures/copy/self")
+    (folder / "001_1_1" / "00001.png").unlink()
+    (folder / "001_1_1" / "00001.png").symlink_to("nowhere.png")
+    (folder / "002_1_2" / "3.png").write_bytes((folder / "002_1_2" / "00003.png").read_bytes())
+    done = call("score", "--pictures", str(folder.parent), "--name", "theirs", "--json", *QUICK)
+    assert done.exit_code == 1
+    failed = {one["case"]: one["error"] for one in json.loads(done.stdout)["failed"]}
+    assert set(failed) == {"self/001_1_1", "self/002_1_2"}
+    assert "a link to nowhere.png, which is not there" in failed["self/001_1_1"]
+    assert "are both picture 3" in failed["self/002_1_2"]
+
+
 def test_leaderboard_of_two_runs_into_a_file(call: Any) -> None:
     assert call("run", "--method", "copy", "--out", "one", *QUICK).exit_code == 0
     assert call("run", "--method", "b=copy", "--out", "two", *QUICK).exit_code == 0

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from benchmarks.intervals import paired_difference
 from benchmarks.leaderboard import build_boards, only_against, read_published
 from benchmarks.leaderboard_text import as_json, as_markdown, as_text
 from benchmarks.metrics import METRICS
@@ -329,3 +330,49 @@ def test_of_many_methods_all_pairs_are_there_and_one_metrics_stand_open() -> Non
     assert len(group.more_comparisons) == 2 * 28
     assert {one.metric for one in group.more_comparisons} == {m.title for m in group.metrics[1:]}
     assert "56 differences" in group.more_caption
+
+
+EVIL = "<img src=x>|\x1b[31m\u202e\n| a"
+
+
+@pytest.mark.parametrize("write", [as_text, as_markdown, as_json])
+def test_names_of_others_cannot_act_where_they_are_printed(write: Callable[..., str]) -> None:
+    """A table of somebody else's may name anything: the method, the dataset, the protocol, the masks."""
+    rows = [
+        block(f"{EVIL}{k}", f"{person}/a", metric="l1_person", mask_source=EVIL, values=[0.1 + k],
+              dataset=EVIL, protocol=EVIL, task=EVIL)
+        for k in range(2)
+        for person in range(2)
+    ]  # fmt: skip
+    text = write(boards(*rows))
+    assert not any(sign in text for sign in "\x1b\u202e")
+    if write is as_json:
+        assert json.loads(text)["boards"][0]["facts"]["dataset"] == EVIL
+        return
+    assert ("<img" in text) == (write is as_text)
+    assert not any(line.startswith("| a") for line in text.splitlines())
+    if write is as_markdown:
+        tables = [line.replace("\\|", "") for line in text.splitlines() if line.startswith("| ")]
+        assert {line.count("|") for line in tables[:4]} == {5}
+
+
+def test_a_board_of_many_methods_is_the_same_by_one_choice_of_cases_or_by_many() -> None:
+    """Means of couples are shared where cases are; the direct way, couple by couple, is the definition."""
+    generator = np.random.default_rng(2)
+    blocks = [
+        block(f"m{m}", f"{person}/{clip}", values=generator.normal(20, 3, 3), case=f"self/{person}{clip}{k}")
+        for m in range(5)
+        for person in range(7)
+        for clip in "ab"
+        for k in range(2)
+        if m < 2 or generator.random() > 0.2
+    ]  # fmt: skip
+    (board,) = boards(*blocks)
+    table = concatenated(blocks).to_pandas()
+    of_cases = table.groupby(["method", "subject", "clip", "case"])["value"].mean()
+    of_cases = of_cases.unstack("method")
+    for pair in board.pairs:
+        both = of_cases[[pair.first, pair.second]].dropna()
+        means = both.groupby(["subject", "clip"]).mean().groupby("subject").mean()
+        expected = paired_difference(means[pair.first].to_numpy(), means[pair.second].to_numpy())
+        assert pair.differences[0] == expected

@@ -147,3 +147,22 @@ def test_text_becomes_categories() -> None:
     frame = to_frame(table())
     assert str(frame["method"].dtype) == "category"
     assert frame["value"].isna().sum() == 2
+
+
+def test_a_table_of_very_many_chunks_is_merged_in_time_that_grows_with_its_rows() -> None:
+    """Two thousand cases, each a chunk: taking each case's rows out of all chunks would take minutes."""
+    import time
+
+    def many(count: int) -> pa.Table:
+        return pa.concat_tables([table(case=f"self/{k}") for k in range(count)])
+
+    seconds = []
+    for count in (250, 2000):
+        whole = many(count)
+        start = time.process_time()
+        blocks = merge_tables({"whole": whole})
+        seconds.append(time.process_time() - start)
+        assert len(blocks) == count
+    assert seconds[1] < 8 * 4 * max(seconds[0], 0.05)
+    assert concatenated(blocks).num_rows == whole.num_rows
+    assert concatenated(blocks)["value"].num_chunks == 1
