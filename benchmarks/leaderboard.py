@@ -250,7 +250,7 @@ def _labelled(frame: pd.DataFrame, labels: Mapping[tuple[str, str, str], str]) -
     found = [labels[tuple(map(str, one))] for one in firsts.itertuples(index=False, name=None)]  # type: ignore[index]
     order = sorted(set(found))
     places = np.array([order.index(label) for label in found], np.int64)
-    return pd.Series(pd.Categorical.from_codes(places[number], order), index=frame.index)
+    return pd.Series(pd.Categorical.from_codes(places[number], pd.Index(order)), index=frame.index)
 
 
 def _columns(rows: pd.DataFrame, of_sets: pd.DataFrame) -> tuple[Column, ...]:
@@ -420,10 +420,10 @@ def _differences(
     for pair, chosen in both.items():
         wanted.setdefault(chosen.tobytes(), {}).update(dict.fromkeys(pair))
     means = {}
-    for chosen, names in wanted.items():
-        table = of_cases.loc[np.frombuffer(chosen, np.bool_), list(names)]
+    for cases, names in wanted.items():
+        table = of_cases.loc[np.frombuffer(cases, np.bool_), list(names)]
         found = _subject_means(table)
-        means[chosen] = {name: found[name].to_numpy() for name in names}
+        means[cases] = {name: found[name].to_numpy() for name in names}
     differences = dict.fromkeys(couples, mean_interval(np.empty(0)))
     for (first, second), chosen in both.items():
         of_methods = means[chosen.tobytes()]
