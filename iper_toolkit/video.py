@@ -365,7 +365,7 @@ def _shown_frames(
             try:
                 frames = packet.decode()
             except av.error.InvalidDataError as error:
-                damage, frames = error.strerror, []
+                damage, frames = str(error.strerror), []
         damage = damage or (errors[0] if errors else "")
         if damage and not (begins_within and position == 0):
             raise _damaged(path, position, damage)
@@ -383,8 +383,9 @@ def _shown_frames(
                 )
             position += 1
             yield frame
-    if position and num_packets < stream.frames and stream.duration and stream.average_rate:
-        frame_length = 1 / (stream.average_rate * stream.time_base)
+    rate, unit = stream.average_rate, stream.time_base
+    if position and num_packets < stream.frames and stream.duration and rate and unit:
+        frame_length = 1 / (rate * unit)
         if (stream.start_time or 0) + stream.duration - end > 1.5 * frame_length:
             raise _broken_at(path, position)
 
