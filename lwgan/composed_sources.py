@@ -37,21 +37,28 @@ class SourceComposer:
     Args:
         body, tables: of the fits.
         settings: how.
-        cache: folder; None: everything is composed anew.
+        cache: folder; None: nothing is kept on disk.
+        memory: what was composed before, for the few pictures of one person; None: nothing is kept in memory.
     """
 
     body: Body
     tables: SurfaceTables
     settings: CompositionSettings
     cache: Path | None
+    memory: dict[str, ComposedSource] | None = None
 
     def __call__(self, picture: Pixels, mask: Pixels, params: BodyParams) -> ComposedSource:
         """A picture (S, S, 3), its mask (S, S) with 255 = person, and the fit of the body in it (1)."""
-        if self.cache is None:
+        if self.cache is None and self.memory is None:
             return self._composed(picture, mask, params)
         told = sha256(picture.tobytes() + mask.tobytes() + params.to_array().numpy().tobytes())
         told.update(f"{self.tables.id} {self.settings} {_VERSION}".encode())
         name = told.hexdigest()
+        if self.memory is not None:
+            if name not in self.memory:
+                self.memory[name] = self._composed(picture, mask, params)
+            return self.memory[name]
+        assert self.cache is not None  # asked above
         path = self.cache / name[:2] / f"{name}.bin"
         found = self._kept(path, picture.shape[0])
         if found is None:

@@ -229,7 +229,6 @@ def _draw(
         plans: of the same people, who are encoded once.
         source: the first one, whose scene is drawn.
     """
-    import torch
 
     from lwgan.memory import check_memory
     from lwgan.outputs import check_output, write_files
@@ -237,7 +236,7 @@ def _draw(
     from lwgan.synthesis import draw_frames, set_scene
 
     body, checkpoint = chosen.load_body(), chosen.checkpoint
-    device, dtype = chosen.torch_device(), getattr(torch, chosen.dtype)
+    device, dtype = chosen.torch_device(), chosen.torch_dtype()
     if chosen.personalize is not None:
         from lwgan.personalization import personalized
 
@@ -247,6 +246,7 @@ def _draw(
             body,
             preset=chosen.personalize,  # type: ignore[arg-type]
             device=device,
+            precision=str(dtype).removeprefix("torch."),  # type: ignore[arg-type]
             tell=chosen.tell,
         )
     background = chosen.read_background(source)
@@ -270,7 +270,8 @@ def _draw(
         )
     )
     settings = {
-        **{name: getattr(chosen, name) for name in ("size", "batch", "dtype", "temporal")},
+        **{name: getattr(chosen, name) for name in ("size", "batch", "temporal")},
+        "precision": str(dtype).removeprefix("torch."),
         "device": device,
         "background": chosen.describe_background(plans[0].primary),
         **({} if chosen.personalize is None else {"personalize": chosen.personalize}),

@@ -139,11 +139,13 @@ def drawing_options(command: Callable[..., None]) -> Callable[..., None]:
             help="auto: a GPU if there is one.",
         ),
         click.option(
+            "--precision",
             "--dtype",
-            type=click.Choice(["float32", "bfloat16"]),
-            default="float32",
+            "precision",
+            type=click.Choice(["auto", "float32", "bfloat16"]),
+            default="auto",
             show_default=True,
-            help="Of the network; bfloat16 is faster where the processor has it.",
+            help="Of the network. auto: the faster one on this machine, measured once.",
         ),
         click.option(
             "--background",
@@ -273,7 +275,7 @@ class DrawingOptions:
     size: int
     batch: int
     device: str
-    dtype: str
+    precision: str
     background: str
     temporal: int
     compile: bool
@@ -299,7 +301,6 @@ class DrawingOptions:
         Args:
             names: of the plans, where there are several.
         """
-        import torch
 
         from lwgan.checkpoints import check_surface
         from lwgan.memory import check_memory
@@ -341,7 +342,15 @@ class DrawingOptions:
             )
         check_surface(self.checkpoint, surface_tables(self.load_body(), surface.convention))
         # One source and one frame at least: more is known when the people are.
-        check_memory(config, self.size, 1, 1, getattr(torch, self.dtype), self.torch_device())
+        check_memory(config, self.size, 1, 1, self.torch_dtype(), self.torch_device())
+
+    def torch_dtype(self) -> Any:
+        """The torch.dtype that the network computes in."""
+        import torch
+
+        from lwgan.precision import resolve_precision
+
+        return getattr(torch, resolve_precision(self.precision, self.torch_device()))
 
     def files(self, names: Sequence[str] = ()) -> list[Files]:
         """The files of each plan; several plans are told apart by their names."""

@@ -8,7 +8,6 @@ A picture drawn from itself teaches little more than copying. So where there are
 the others, and each is shown to the network moved and resized as well: under a weak-perspective camera that is exact.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -20,7 +19,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from iper_toolkit import progress
 from iper_toolkit.body import Body, BodyParams
+from iper_toolkit.folders import cache_folder
 from lwgan.checkpoints import (
     SUFFIX,
     Checkpoint,
@@ -30,6 +31,7 @@ from lwgan.checkpoints import (
 )
 from lwgan.learners import Tell, begin, load_networks, set_learning_rates
 from lwgan.person import Person
+from lwgan.precision import Precision, PrecisionChoice, resolve_precision
 from lwgan.samples import Batches
 from lwgan.surface_tables import surface_tables
 from lwgan.training_config import CONFIGS, LossWeights, TrainingConfig
@@ -160,7 +162,11 @@ class _People:
 
 
 def personal_config(
-    checkpoint: Checkpoint, people: Sequence[Person], preset: Preset, steps: int | None = None
+    checkpoint: Checkpoint,
+    people: Sequence[Person],
+    preset: Preset,
+    steps: int | None = None,
+    precision: Precision = "float32",
 ) -> TrainingConfig:
     """The run that personalizes a checkpoint to people.
 
@@ -196,7 +202,7 @@ def personal_config(
         decay_from=1.0 if is_official else 0.5,
         clip=0.0 if is_official else 5.0,
         sources_every=1 if is_official else 3,
-        precision="float32" if is_official else "bfloat16",
+        precision="float32" if is_official else precision,
     )
 
 
@@ -208,6 +214,7 @@ def personalize(
     preset: Preset = "quick",
     steps: int | None = None,
     device: str = "cpu",
+    precision: PrecisionChoice = "auto",
     tell: Tell = lambda text: None,
 ) -> Checkpoint:
     """A checkpoint that knows some people better; the given one stays as it is.
@@ -219,6 +226,7 @@ def personalize(
         preset: how.
         steps: other than the preset's; of `official` for each person.
         device: "cpu" or "cuda".
+        precision: of `quick` and `thorough`; `official` learns in float32.
 
     Raises:
         ValueError: the checkpoint has learned nothing, or is of another surface.
@@ -228,18 +236,22 @@ def personalize(
         raise ValueError("These weights have learned nothing, so there is nothing to personalize.")
     tables = surface_tables(body, checkpoint.surface.convention)
     check_surface(checkpoint, tables)
-    asked = personal_config(checkpoint, people, preset, steps)
+    asked = personal_config(checkpoint, people, preset, steps, resolve_precision(precision, device))
     config, networks = load_networks(asked, device, tell)
     copies = 0 if preset == "official" else _COPIES
     clips = _People(tuple(PersonClip(person, copies) for person in people))
-    batches = Batches([clips], config.samples, body, tables)
+    batches = Batches([clips], config.samples, body, tables, remember=True)
     learners = begin(config, device, networks, start=checkpoint)
     names = ", ".join(person.name for person in people)
-    for number in range(config.steps):
-        set_learning_rates(learners, config, number)
-        told = training_step(learners, batches[number].to(device), config, number)
-        if (number + 1) % 20 == 0 or number + 1 == config.steps:
-            tell(f"Learning {names}: step {number + 1} of {config.steps}, loss {told['total']:.4f}")
+    with progress.task(f"personalizing {names}", config.steps, "step") as advance:
+        for number in range(config.steps):
+            set_learning_rates(learners, config, number)
+            losses = training_step(learners, batches[number].to(device), config, number)
+            advance(number + 1)
+            if (number + 1) % 20 == 0 or number + 1 == config.steps:
+                tell(
+                    f"Personalizing {names}: step {number + 1} of {config.steps}, loss {losses['total']:.4f}"
+                )
     generator = learners.generator.to("cpu").to(memory_format=torch.contiguous_format)
     learned = (*checkpoint.origin.trained_on, f"{names} ({preset})")
     return replace(
@@ -272,6 +284,7 @@ def personalized(
     preset: Preset = "quick",
     steps: int | None = None,
     device: str = "cpu",
+    precision: PrecisionChoice = "auto",
     cache: Path | None = None,
     tell: Tell = lambda text: None,
 ) -> Checkpoint:
@@ -280,7 +293,8 @@ def personalized(
     Args:
         cache: folder; default: `personal/` in the folder that IPER_CACHE names, else in ~/.cache/iper.
     """
-    config = personal_config(checkpoint, people, preset, steps)
+    resolved = resolve_precision(precision, device)
+    config = personal_config(checkpoint, people, preset, steps, resolved)
     folder = cache if cache is not None else _cache_folder()
     path = folder / f"{personal_key(people, checkpoint, config)}{SUFFIX}"
     if path.is_file():
@@ -292,12 +306,18 @@ def personalized(
             tell(f"Learned before: {path}")
             return kept
     learned = personalize(
-        people, checkpoint, body, preset=preset, steps=steps, device=device, tell=tell
+        people,
+        checkpoint,
+        body,
+        preset=preset,
+        steps=steps,
+        device=device,
+        precision=resolved,
+        tell=tell,
     )
     save_checkpoint(path, learned.generator, surface=learned.surface, origin=learned.origin)
     return load_checkpoint(path)
 
 
 def _cache_folder() -> Path:
-    named = os.environ.get("IPER_CACHE")
-    return (Path(named) if named else Path.home() / ".cache" / "iper") / "personal"
+    return cache_folder("IPER_CACHE") / "personal"

@@ -122,6 +122,7 @@ class Batches(Dataset[Batch]):
         body, tables: of the clips' fits.
         settings: how inputs are composed.
         cache: folder for what is composed of each source; None: composed anew each time.
+        remember: keep what is composed in memory instead, where there are few pictures.
         rank, world: which of several processes this is, and of how many; each has its own batches.
         scenes: further backgrounds, pictures in a folder; without them other clips' scenes are taken.
 
@@ -139,6 +140,7 @@ class Batches(Dataset[Batch]):
         *,
         settings: CompositionSettings | None = None,
         cache: Path | None = None,
+        remember: bool = False,
         rank: int = 0,
         world: int = 1,
         scenes: Sequence[Path] = (),
@@ -148,7 +150,9 @@ class Batches(Dataset[Batch]):
         is_ours = tables.convention == "clothed"
         usual = USUAL_SETTINGS if is_ours else CompositionSettings(extension_kernel=9)
         self._settings = settings or usual
-        self._composer = SourceComposer(body, tables, self._settings, cache)
+        self._composer = SourceComposer(
+            body, tables, self._settings, cache, {} if remember else None
+        )
         self._rank, self._world = rank, world
         self._scenes = tuple(scenes)
         self._index = [(k, name) for k, one in enumerate(self._folders) for name in one.clip_ids]

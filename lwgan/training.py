@@ -13,15 +13,17 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from iper_toolkit import progress
 from iper_toolkit.body import Body
 from lwgan.batch import Batch
 from lwgan.checkpoints import WEIGHTS_FILE, Checkpoint, Origin
 from lwgan.learners import Tell, load_networks
+from lwgan.precision import Precision, resolve_precision
 from lwgan.processes import Processes
 from lwgan.samples import Batches, ClipFolder
 from lwgan.surface_tables import Convention, surface_tables
 from lwgan.training_config import TrainingConfig
-from lwgan.training_run import TrainingFailed, TrainingRun, Validate
+from lwgan.training_run import TrainingFailed, TrainingRun, Validate, begun_precision
 
 # A new network takes no part in the reference's quirks, and sees dressed bodies.
 CONVENTION: Convention = "clothed"
@@ -84,6 +86,7 @@ def train(
     if device == "cuda" and processes.world > 1:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", processes.rank)))
     tables = surface_tables(body, CONVENTION)
+    config = replace(config, precision=_precision_of(config, out, device, processes))
     config, networks = load_networks(config, device, tell)
     run = TrainingRun(config, out, tables, device, networks, processes, start, tell)
     if processes.is_first:  # the others see a folder that is made
@@ -112,7 +115,7 @@ def train(
         watched = Batches(held_out, rules, body, tables, cache=cache, scenes=scenes)
     begun = time.monotonic()
     try:
-        for batch in _loaded(batches, run.step, config.steps, workers, device):
+        for batch in _told(_loaded(batches, run.step, config.steps, workers, device), run):
             run.do(batch)
             if run.is_due(config.validate_every) and watched is not None and processes.is_first:
                 run.look(watched, validate)
@@ -136,6 +139,19 @@ def train(
     return Trained(out, out / WEIGHTS_FILE, run.step, run.recent())
 
 
+def _precision_of(
+    config: TrainingConfig, out: Path, device: str, processes: Processes
+) -> Precision:
+    """What `auto` means for a run: what it began with, else what is faster for the first process."""
+    if config.precision != "auto":
+        return config.precision
+    begun = begun_precision(out)
+    if begun is not None:
+        return begun
+    is_half = processes.is_first and resolve_precision("auto", device) == "bfloat16"
+    return "bfloat16" if processes.agree(is_half) else "float32"
+
+
 def _loaded(batches: Batches, first: int, last: int, workers: int, device: str) -> Iterator[Batch]:
     """Batches number `first` to `last`, in order, on the device."""
     loader: DataLoader[Batch] = DataLoader(
@@ -151,6 +167,15 @@ def _loaded(batches: Batches, first: int, last: int, workers: int, device: str) 
     )
     for batch in loader:
         yield batch.to(device)
+
+
+def _told(batches: Iterator[Batch], run: TrainingRun) -> Iterator[Batch]:
+    """The batches, with the run's steps reported as progress."""
+    with progress.task(f"training {run.out.name}", run.config.steps, "step") as advance:
+        advance(run.step)
+        for batch in batches:
+            yield batch
+            advance(run.step)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -11,13 +11,12 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from lwgan.discriminators import DiscriminatorConfig
 from lwgan.generators.config import BASELINES, PRESETS, GeneratorConfig
+from lwgan.precision import PRECISIONS, PrecisionChoice
 from lwgan.samples import SampleRules
-
-Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,9 @@ class TrainingConfig:
     ema: float = 0.0  # of the weights that are kept; 0: the last ones
     adversarial_from: float = 0.0  # share of the steps after which the discriminator comes in
     sources_every: int = 1  # steps from one in which sources are drawn again to the next
-    precision: Precision = "float32"
+    precision: PrecisionChoice = (
+        "float32"  # auto: what is faster here; a run keeps what it began with
+    )
     checkpointing: bool = False  # residual blocks are computed twice, and not remembered
     save_every: int = 1000
     sheet_every: int = 1000
@@ -82,10 +83,8 @@ class TrainingConfig:
     log_every: int = 20
 
     def __post_init__(self) -> None:
-        if self.precision not in get_args(Precision):
-            raise ValueError(
-                f"precision is {self.precision!r}; it takes {' or '.join(get_args(Precision))}."
-            )
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision is {self.precision!r}; it takes {', '.join(PRECISIONS)}.")
         for name in (
             "steps",
             "sources_every",
@@ -187,7 +186,7 @@ CONFIGS: dict[str, TrainingConfig] = {
         ema=0.999,
         adversarial_from=0.5,
         sources_every=3,
-        precision="bfloat16",
+        precision="auto",
     ),
 }
 CONFIGS["small"] = replace(

@@ -16,7 +16,7 @@ from contextlib import suppress
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from lwgan.batch import Batch
 from lwgan.checkpoints import WEIGHTS_FILE, Checkpoint, Generator, Origin, save_checkpoint
 from lwgan.generators import build_generator
 from lwgan.learners import Tell, begin, set_learning_rates
+from lwgan.precision import Precision
 from lwgan.processes import Processes
 from lwgan.samples import Batches
 from lwgan.surface_tables import SurfaceTables
@@ -270,6 +271,15 @@ def _cut_log(path: Path, step: int) -> None:
             if json.loads(line)["step"] <= step:
                 kept.append(line + "\n")
     write_atomically(path, lambda part: part.write_text("".join(kept), "utf-8"))
+
+
+def begun_precision(out: Path) -> Precision | None:
+    """The precision that a run's folder was begun with; None if there is no run, or its settings cannot be read."""
+    try:
+        found = json.loads((out / CONFIG_FILE).read_text(encoding="utf-8"))["precision"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found if found in get_args(Precision) else None
 
 
 def _differences(one: Mapping[str, Any], other: Mapping[str, Any], path: str = "") -> Iterator[str]:

@@ -17,6 +17,7 @@ from lwgan.checkpoints import Generator
 from lwgan.discriminators import Discriminator, DiscriminatorInputs
 from lwgan.generators.records import GeneratorOutputs
 from lwgan.learners import Learners
+from lwgan.precision import resolve_precision
 from lwgan.training_config import LossWeights, TrainingConfig
 
 
@@ -227,7 +228,7 @@ def _mean(verdicts: Mapping[str, Tensor]) -> Tensor:
 
 
 def _autocast(device: torch.device, config: TrainingConfig) -> AbstractContextManager[object]:
-    enabled = config.precision == "bfloat16"
+    enabled = resolve_precision(config.precision, device.type) == "bfloat16"
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 

@@ -82,7 +82,9 @@ def test_imitate(call: Call, prepared_root: Path, tmp_path: Path) -> None:
     assert record["weights"]["random"] is True
     assert record["motion"][0].startswith("002/1/1 frames 1-4 (sha256 ")
     assert len(record["people"][0]["sources"]) == 2
-    assert {"size", "batch", "dtype", "device", "camera", "background"} <= record["settings"].keys()
+    assert {"size", "batch", "precision", "device", "camera", "background"} <= record[
+        "settings"
+    ].keys()
     assert [path.name for path in sorted(inputs.glob("*.png"))] == [
         f"0000{n}.png" for n in range(4)
     ]

@@ -22,6 +22,7 @@ from lwgan.personalization import (
     PersonClip,
     _People,
     personal_config,
+    personal_key,
     personalize,
     personalized,
 )
@@ -157,3 +158,12 @@ def test_one_picture_alone_can_be_learned(person: Person, body: Body, known: Che
     config = personal_config(known, [person.sources([0])], "quick")
     assert config.samples.num_sources == (1,)
     personalize([person.sources([0])], known, body, steps=1)
+
+
+def test_the_precision_is_part_of_what_is_kept(person: Person, known: Checkpoint) -> None:
+    keys = {
+        personal_key([person], known, personal_config(known, [person], "quick", None, precision))
+        for precision in ("float32", "bfloat16")
+    }
+    assert len(keys) == 2
+    assert personal_config(known, [person], "official", None, "bfloat16").precision == "float32"

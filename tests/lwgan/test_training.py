@@ -379,3 +379,19 @@ def test_settings_change_by_word_and_by_file(tmp_path: Path) -> None:
 def test_wrong_settings_are_named(name: str, changes: tuple[str, ...], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         load_config(name, changes)
+
+
+def test_a_run_keeps_the_precision_it_began_with(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    automatic = replace(CONFIG, precision="auto", steps=2)
+    monkeypatch.setattr("lwgan.training.resolve_precision", lambda *_: "float32")
+    run("a", automatic)
+    path = tmp_path / "a" / "config.json"
+    assert json.loads(path.read_text())["precision"] == "float32"
+    # Gone on with on a machine that is faster in the other one.
+    monkeypatch.setattr("lwgan.training.resolve_precision", lambda *_: "bfloat16")
+    run("a", automatic)
+    assert json.loads(path.read_text())["precision"] == "float32"
+    run("b", automatic)
+    assert json.loads((tmp_path / "b" / "config.json").read_text())["precision"] == "bfloat16"
