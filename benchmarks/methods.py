@@ -340,12 +340,29 @@ def estimated_poses(specs: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def default_methods(task: str) -> tuple[str, ...]:
-    """The methods that are run when nobody names any: what is to be beaten.
+def default_methods(
+    task: str, *, size: int = 256, body: str = "open", weights: str = ""
+) -> tuple[tuple[str, ...], str]:
+    """The methods that are run when nobody names any: the baselines that are to be beaten, and the network.
 
     `warp-clothes` differs from `warp` in transfer only, so it stands beside it where nothing else is run.
+
+    Args:
+        task: a word of `tasks.TASKS`, or "all".
+        size: of the pictures, pixels.
+        body: "open", or the file of an SMPL body.
+        weights: of the network; empty: those that ship, which draw the open body alone.
+
+    Returns:
+        The names, and why the network is not among them; empty if it is.
     """
-    return tuple(name for name in BUILT_IN if task == "transfer" or name != "warp-clothes")
+    why = ""
+    if body != "open" and not weights:
+        why = "the weights that ship draw the open body; name others with --weights"
+    elif size % 8:
+        why = f"networks take sizes that are multiples of 8, and --size is {size}"
+    baselines = [name for name in BUILT_IN if task == "transfer" or name != "warp-clothes"]
+    return (*baselines, *([] if why else ["lwgan"])), why
 
 
 # What else a spec may be.

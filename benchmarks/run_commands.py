@@ -158,7 +158,7 @@ def _shared_options(command: Callable[..., None]) -> Callable[..., None]:
     multiple=True,
     metavar="[NAME=]SPEC",
     help="copy, warp, warp-clothes, lwgan, lwgan:FILE, folder:DIR, module:Class or file.py:Class; may be repeated. "
-    "Default: copy and warp, and warp-clothes for --task transfer.",
+    "Default: copy, warp and lwgan with the weights that ship, and warp-clothes for --task transfer.",
 )
 @click.option(
     "--weights",
@@ -187,10 +187,10 @@ def run(methods: tuple[str, ...], weights: str, device: str, seed: int, **shared
     """
     with plain_errors():
         if weights:
-            from benchmarks.methods import default_methods, with_weights
+            from benchmarks.methods import with_weights
 
-            methods = with_weights(methods or default_methods(shared["task"]), weights)
-        _run(methods, device, seed, **shared)
+            methods = with_weights(methods or _default_methods(weights, shared), weights)
+        _run(methods or _default_methods(weights, shared), device, seed, **shared)
 
 
 @click.command()
@@ -220,6 +220,17 @@ def score(pictures: Path, name: str | None, **shared: Any) -> None:
         name = name if name is not None else pictures.resolve().name
         check_name(name)
         _run((f"{name}=folder:{pictures}",), "cpu", 0, **shared)
+
+
+def _default_methods(weights: str, shared: Mapping[str, Any]) -> tuple[str, ...]:
+    from benchmarks.methods import default_methods
+
+    names, why = default_methods(
+        shared["task"], size=shared["size"], body=shared["body"], weights=weights
+    )
+    if why:
+        click.echo(f"lwgan is not run: {why}.", err=True)
+    return names
 
 
 def _run(
@@ -254,7 +265,7 @@ def _run(
     from benchmarks.judging import Judges
     from benchmarks.leaderboard import build_boards
     from benchmarks.leaderboard_text import as_text
-    from benchmarks.methods import default_methods, estimated_poses
+    from benchmarks.methods import estimated_poses
     from benchmarks.planning import Settings
     from benchmarks.record import read_run
     from benchmarks.results import read_rows
@@ -300,7 +311,7 @@ def _run(
     description = RunDescription(
         root=root,
         out=out,
-        methods=methods or default_methods(task),
+        methods=methods,
         settings=settings,
         protocol=protocol,
         body=body,

@@ -43,6 +43,7 @@ def test_run_prints_the_board_and_says_what_it_left_out(call: Any) -> None:
     } == {
         "copy",
         "warp",
+        "attlwb-small",
     }
 
 

@@ -326,9 +326,18 @@ def test_a_baseline_that_ignores_the_head_shows_what_own_is_blind_to(
     dataset: Any, every_task: Protocol, truths: TruthTables, tmp_path: Path, body: Body
 ) -> None:
     settings = Settings(task="transfer", size=SIZE, metrics=("l1",), kind="scored", num_sources=1)
-    methods = [load_method(name) for name in default_methods("transfer")]
+    names, why = default_methods("transfer")
+    assert names == ("copy", "warp", "warp-clothes", "lwgan")
+    assert not why
+    methods = [load_method(name) for name in names[:3]]
     assert [one.name for one in methods] == ["copy", "warp", "warp-clothes"]
-    assert default_methods("imitation") == default_methods("all") == ("copy", "warp")
+    usual = (("copy", "warp", "lwgan"), "")
+    assert default_methods("imitation") == default_methods("all") == usual
+    for more, why in (({"body": "SMPL.pkl"}, "open body"), ({"size": 100}, "multiples of 8")):
+        names, said = default_methods("view", **more)
+        assert names == ("copy", "warp")
+        assert why in said
+    assert "lwgan" in default_methods("view", body="SMPL.pkl", weights="w.safetensors")[0]
     out = tmp_path / "run"
     _, complete = run(
         dataset, every_task, methods, out, body, settings=settings, truths=truths, keep="all"
