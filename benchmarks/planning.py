@@ -14,6 +14,7 @@ from benchmarks.tasks import KINDS, TaskName, kinds_of
 from iper_toolkit.body import BodyParams
 from iper_toolkit.cases import Case, ViewCase
 from iper_toolkit.crop import SquareCrop
+from iper_toolkit.naming import normalised
 from iper_toolkit.prepare import shard_of
 from iper_toolkit.protocols import Protocol as CaseTables
 from iper_toolkit.true_pictures import TruthTables
@@ -188,7 +189,7 @@ def plan_cases(
         lost = [name for name in clips_of(case) if name not in known]
         subject = clip.split("/")[0] if clip in lost else dataset.clip(clip).subject
         subjects.add(subject)
-        if settings.subjects and subject not in settings.subjects:
+        if settings.subjects and subject not in map(normalised, settings.subjects):
             continue
         if not lost and case.kind == "own":
             _check_is_own(case, dataset)
@@ -196,7 +197,7 @@ def plan_cases(
             missing[case.key] = f"clip {lost[0]}: {failures.get(lost[0], 'not in the dataset')}"
         else:
             groups.setdefault(case.person_key, []).append(case)
-    if unknown := sorted(set(settings.subjects) - subjects):
+    if unknown := sorted(set(map(normalised, settings.subjects)) - subjects):
         raise ValueError(
             f"--subjects names {', '.join(unknown)}, of whom there is no case; protocol {protocol.id!r} takes "
             f"{', '.join(sorted(subjects)) or 'nobody'}."

@@ -173,7 +173,7 @@ def manifests_folder() -> Path:
 def asset_table() -> Mapping[str, Asset]:
     """All assets by name."""
     path = manifests_folder() / "assets.toml"
-    table = tomllib.loads(path.read_text(encoding="utf-8"))
+    table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     try:
         return {name: Asset(name=name, **entry) for name, entry in table.items()}
     except TypeError as error:

@@ -7,6 +7,8 @@ what it leaves are parts (``.part-HOST-PID-...``) that no reader looks at and th
 from __future__ import annotations
 
 import errno
+import functools
+import logging
 import os
 import shutil
 import socket
@@ -15,7 +17,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+_log = logging.getLogger(__name__)
+
 PART_PREFIX = ".part-"
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
 
 _REMEDIES = {
     errno.ENOSPC: "the disk is full: free some space and run the same command again",
@@ -94,7 +100,11 @@ def remove_dead_parts(folder: Path) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`; the operating system frees it when its holder dies."""
+    """Hold the lock file `path`; the operating system frees it when its holder dies.
+
+    Some network file systems have no locks (NFS without lockd, Lustre without flock). There the block runs unlocked
+    and a warning says so: every file is whole all the same, but two processes may do the same work twice.
+    """
     with _named_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a+b")
@@ -107,8 +117,22 @@ def locked(path: Path) -> Iterator[None]:
         else:
             import fcntl
 
-            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX)
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:
+                    raise
+                _warn_of_no_locks(path)
         yield
+
+
+@functools.cache
+def _warn_of_no_locks(path: Path) -> None:
+    _log.warning(
+        "%s: this file system has no locks, so nothing keeps two processes from the same work. Run one command at a "
+        "time here, or mount the file system with locks.",
+        path,
+    )
 
 
 def remedy(error: OSError) -> str | None:

@@ -12,11 +12,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from iper_toolkit import __version__
+
+if TYPE_CHECKING:
+    from iper_toolkit.prepare import Summary
 
 _ROOT = click.option(
     "--root",
@@ -161,10 +164,13 @@ def prepare(
             unchanged=summary.unchanged,
             failures=summary.failures,
             tables_written=summary.tables_written,
+            unread=summary.unread,
+            unmatched=summary.unmatched,
         )
     else:
+        _print_unused(summary)
         click.echo(
-            f"{root}: {summary.num_clips} clips; {len(summary.prepared)} prepared, "
+            f"{root}: {summary.num_clips} clip{'s' * (summary.num_clips != 1)}; {len(summary.prepared)} prepared, "
             f"{len(summary.unchanged)} unchanged, {len(summary.failures)} failed."
         )
         _print_failures(summary.failures)
@@ -173,6 +179,18 @@ def prepare(
         elif not summary.tables_written:
             click.echo("The tables are not written yet: mend the above and run this again.")
     sys.exit(0 if summary.ok else 1)
+
+
+def _print_unused(summary: Summary) -> None:
+    from iper_toolkit.naming import shortened
+
+    if summary.unmatched:
+        click.echo(f"Names without a clip: {shortened(list(summary.unmatched))}.", err=True)
+    if summary.unread:
+        click.echo(
+            f"Not read: {shortened(list(summary.unread))}. See iper prepare --help for what is.",
+            err=True,
+        )
 
 
 @main.command()

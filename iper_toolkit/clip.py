@@ -21,6 +21,7 @@ from iper_toolkit.crop import SquareCrop
 from iper_toolkit.images import read_image, resize
 from iper_toolkit.layout import frame_files
 from iper_toolkit.masks import PackedMasks
+from iper_toolkit.naming import normalised
 from iper_toolkit.source_check import check_pictures
 from iper_toolkit.stages import stage_folder
 from iper_toolkit.video import FrameCursor
@@ -87,7 +88,7 @@ class Dataset:
 
     def clip(self, clip_id: str) -> Clip:
         """One clip. Raises KeyError that says what there is, or why the clip is not ready."""
-        row = self.rows.get(clip_id)
+        row = self.rows.get(normalised(clip_id))
         if row is None:
             some = ", ".join(self.clip_ids[:5])
             raise KeyError(f"{self.root} has no clip {clip_id!r}; it has {some} ...")

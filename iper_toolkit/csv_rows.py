@@ -23,7 +23,7 @@ def read_csv_rows(path: Path, row: type[_Row]) -> tuple[_Row, ...]:
         return ()
     types = get_type_hints(row)
     columns = ",".join(types)
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file)
         header = next(reader, [])
         if header != list(types):

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from iper_toolkit.naming import is_utf8, normalised, printable
 from iper_toolkit.video import VIDEO_SUFFIXES
 
 FRAME_FOLDERS = ("images_HD", "images")
@@ -35,6 +36,8 @@ MASK_ENDING = "_mask"
 
 MOTION_SYNTHETIC, FASHION_VIDEO = "MotionSynthetic", "FashionVideo"
 
+_INFO_KEYS = ("name", "synthetic", "licence", "consent", "body_id", "clips", "complete")
+_CLIP_KEYS = ("subject", "outfit", "action", "split", "licence", "consent")
 _IPER_NAME = re.compile(r"(\d{3})_(\d+)_(\d+)")
 
 
@@ -53,6 +56,7 @@ class DatasetInfo:
     body_id: str = ""
     """Body the fits were made for, where the fit files do not say it themselves."""
     clips: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Of single clips, by their normalised name."""
     complete: bool = True
     """False while a synthetic dataset is being written."""
 
@@ -106,13 +110,19 @@ def read_dataset_info(root: Path) -> DatasetInfo:
     if not path.is_file():
         return DatasetInfo(name=_recognise(root))
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-        clips = {
-            name: {key: str(value) for key, value in entry.items()}
-            for name, entry in table.get("clips", {}).items()
-        }
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, AttributeError) as error:
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read: {error}. Correct it or remove it.") from error
+    entries = table.get("clips", {})
+    if not isinstance(entries, dict) or not all(isinstance(e, dict) for e in entries.values()):
+        raise ValueError(f'{path}: clips are tables, [clips."NAME"]. Correct it or remove it.')
+    _check_keys(path, "", table, _INFO_KEYS)
+    for name, entry in entries.items():
+        _check_keys(path, f' of [clips."{name}"]', entry, _CLIP_KEYS)
+    clips = {
+        normalised(name): {key: str(value) for key, value in entry.items()}
+        for name, entry in entries.items()
+    }
     if not isinstance(table.get("synthetic", False), bool):
         raise ValueError(f"{path}: synthetic is {table['synthetic']!r}; write true or false.")
     return DatasetInfo(
@@ -124,6 +134,16 @@ def read_dataset_info(root: Path) -> DatasetInfo:
         clips=clips,
         complete=bool(table.get("complete", True)),
     )
+
+
+def _check_keys(
+    path: Path, where: str, table: Mapping[str, object], known: tuple[str, ...]
+) -> None:
+    """A misspelt key would be ignored without a word."""
+    if unknown := sorted(set(table) - set(known)):
+        raise ValueError(
+            f"{path}: there is no key {', '.join(unknown)}{where}; there are {', '.join(known)}."
+        )
 
 
 def _recognise(root: Path) -> str:
@@ -210,12 +230,13 @@ def _describe(
     source: Path,
 ) -> SourceClip:
     name = source.stem if kind == "video" else source.name
-    clip_id = "/".join(names) if names else name
+    on_disk = "/".join(names) if names else name
     if info.name == FASHION_VIDEO and kind == "video":
-        clip_id = source.name
-    subject, outfit, action = names or (name, "1", "1")
+        on_disk = source.name
+    clip_id = normalised(printable(on_disk))
+    subject, outfit, action = (normalised(printable(n)) for n in names or (name, "1", "1"))
     said = info.clips.get(clip_id, {})
-    masks, mask_source = _find_masks(root, clip_id, source, name)
+    masks, mask_source = _find_masks(root, on_disk, source, name)
     return SourceClip(
         clip_id=clip_id,
         subject=said.get("subject", subject),
@@ -225,7 +246,7 @@ def _describe(
         kind=kind,
         source=source,
         fit=_first_there(
-            root / "smpls" / clip_id / "pose_shape.pkl", root / "poses" / name / "pose_shape.pkl"
+            root / "smpls" / on_disk / "pose_shape.pkl", root / "poses" / name / "pose_shape.pkl"
         ),
         keypoints=_first_there(
             source.with_name(f"{name}.json"), source.with_name(f"{name}_keypoints")
@@ -234,7 +255,7 @@ def _describe(
         mask_source=mask_source,
         licence=said.get("licence", info.licence),
         consent=said.get("consent", info.consent),
-        problem=_name_problem(clip_id),
+        problem=_name_problem(on_disk),
     )
 
 
@@ -273,9 +294,11 @@ def _only_one(root: Path, clips: list[SourceClip]) -> SourceClip:
     return replace(clips[0], problem=problem)
 
 
-def _name_problem(clip_id: str) -> str:
-    if any(ord(character) < 32 for character in clip_id):
-        return f"The name {clip_id!r} holds control characters; rename the file."
+def _name_problem(name: str) -> str:
+    if any(ord(character) < 32 for character in name):
+        return f"The name {name!r} holds control characters; rename the file."
+    if not is_utf8(name):
+        return f"The name {printable(name)} is not UTF-8 on disk; rename it."
     return ""
 
 
@@ -284,23 +307,34 @@ def _lines(path: Path) -> list[str]:
     if not path.is_file():
         return []
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text ({error}). Save it as UTF-8.") from error
     stripped = (line.strip() for line in text.splitlines())
     return [line for line in stripped if line]
 
 
-def _read_splits(root: Path, info: DatasetInfo) -> dict[str, str]:
-    """clip id -> "train" or "val"; lines may be written ``s/o/a``, ``s_o_a`` or ``NAME.mp4``."""
-    splits = {}
+def listed_clips(root: Path, info: DatasetInfo) -> dict[str, list[tuple[str, str]]]:
+    """Of train.txt and val.txt each line and the clip id that it means, by the name of the split.
+
+    Lines may be written ``s/o/a``, ``s_o_a`` or ``NAME.mp4``.
+    """
+    listed: dict[str, list[tuple[str, str]]] = {}
     for split in ("train", "val"):
-        for name in _lines(root / f"{split}.txt"):
+        for line in _lines(root / f"{split}.txt"):
+            name = normalised(line)
             if info.name != FASHION_VIDEO and Path(name).suffix.lower() in VIDEO_SUFFIXES:
                 name = Path(name).stem
             match = _IPER_NAME.fullmatch(name)
-            splits["/".join(match.groups()) if match else name] = split
-    return splits
+            clip_id = "/".join(match.groups()) if match else name
+            listed.setdefault(split, []).append((line, clip_id))
+    return listed
+
+
+def _read_splits(root: Path, info: DatasetInfo) -> dict[str, str]:
+    """clip id -> "train" or "val"."""
+    listed = listed_clips(root, info)
+    return {clip_id: split for split, lines in listed.items() for _, clip_id in lines}
 
 
 def _natural(path: Path) -> tuple[list[tuple[int, int, str]], str]:

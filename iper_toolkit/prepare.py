@@ -39,6 +39,7 @@ from iper_toolkit.atomic import (
     write_atomically,
 )
 from iper_toolkit.layout import DatasetInfo, SourceClip, find_clips, read_dataset_info
+from iper_toolkit.naming import printable
 from iper_toolkit.stages import (
     STAGE_FILE,
     VERSIONS,
@@ -49,6 +50,7 @@ from iper_toolkit.stages import (
     write_json,
 )
 from iper_toolkit.threads import one_thread
+from iper_toolkit.unread import unmatched_names, unread_files
 
 _log = logging.getLogger(__name__)
 
@@ -117,6 +119,10 @@ class Summary:
     """Clips of this shard that were done before."""
     failures: dict[str, str]
     """clip id -> reason: of this shard, and of all once the tables are written."""
+    unread: tuple[str, ...]
+    """Files under the root that no clip is made from, as paths relative to it."""
+    unmatched: tuple[str, ...]
+    """Entries of train.txt, val.txt and dataset.toml that name no clip."""
     tables_written: bool
     """Every clip is done or failed, and the tables say so; else other shards still work."""
 
@@ -188,6 +194,8 @@ def prepare(
         prepared=tuple(sorted(prepared)),
         unchanged=tuple(sorted(unchanged)),
         failures=dict(sorted((everywhere if everywhere is not None else failures).items())),
+        unread=tuple(unread_files(root, clips)),
+        unmatched=tuple(unmatched_names(root, info, clips)),
         tables_written=everywhere is not None,
     )
 
@@ -236,7 +244,7 @@ def run_stages(work: ClipWork) -> Outcome:
         if work.clip.problem:
             raise ValueError(work.clip.problem)
         keys: dict[str, str] = {}
-        with one_thread():
+        with one_thread(), locked(work.root / "cache" / "locks" / f"{work.clip.clip_id}.lock"):
             for stage in STAGES:
                 keys[stage.name] = stage_key(stage, work, stamp, keys)
                 if not is_done(stage, work, keys[stage.name]):
@@ -378,7 +386,7 @@ def _reason(error: Exception, root: Path) -> str:
         text = f"{type(error).__name__}: {error}"
     for prefix in (f"{root}{os.sep}", f"{root.resolve()}{os.sep}"):
         text = text.replace(prefix, "")
-    return " ".join(text.split())
+    return printable(" ".join(text.split()))
 
 
 # ------------------------------------------------------------------------------------------ all clips

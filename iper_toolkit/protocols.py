@@ -361,7 +361,7 @@ def load_protocol(name_or_path: str | Path) -> Protocol:
         )
     facts_file = folder / "protocol.toml"
     try:
-        facts = tomllib.loads(facts_file.read_text(encoding="utf-8"))
+        facts = tomllib.loads(facts_file.read_text(encoding="utf-8-sig"))
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{facts_file} is not TOML: {error}.") from error
     known = {"id": str, "version": int, "dataset": str, "title": str}
@@ -465,7 +465,7 @@ def write_protocol(
 
 
 def _write_text(path: Path, lines: list[str]) -> None:
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8-sig")
 
 
 def _write_table(path: Path, name: str, rows: tuple[Any, ...]) -> None:

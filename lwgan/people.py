@@ -20,6 +20,7 @@ from iper_toolkit.clip import Clip, Dataset, cut_and_resize
 from iper_toolkit.crop import SquareCrop
 from iper_toolkit.images import read_image
 from iper_toolkit.manifest import BadManifest, NotPrepared, file_sha256
+from iper_toolkit.naming import normalised
 from iper_toolkit.sources import select_sources
 from lwgan.generators.records import SIZE_MULTIPLE
 from lwgan.person import Motion, Person
@@ -299,7 +300,7 @@ def _clip_of(root: Path | None, name: str) -> Clip | None:
         if isinstance(error, NotPrepared) and (is_file or root is None):
             return None
         raise
-    return dataset.clip(name) if name in dataset.rows else None
+    return dataset.clip(name) if normalised(name) in dataset.rows else None
 
 
 def _nothing_there(root: Path | None, name: str) -> Exception:

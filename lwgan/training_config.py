@@ -216,7 +216,7 @@ def load_config(name: str, changes: Sequence[str] = ()) -> TrainingConfig:
         config = CONFIGS[name]
     elif Path(name).is_file():
         try:
-            values = tomllib.loads(Path(name).read_text(encoding="utf-8"))
+            values = tomllib.loads(Path(name).read_text(encoding="utf-8-sig"))
         except tomllib.TOMLDecodeError as error:
             raise ValueError(f"{name} is no TOML file: {error}.") from error
         preset = values.pop("preset", None)

@@ -160,7 +160,7 @@ def _place(asset: Asset, folder: str | Path | None) -> Path:
 def _read_mapper(path: Path) -> _Chart:
     """OBJ text: ``v x y z``, ``vt u v``, and triangles ``f vertex/uv[/normal]`` that count from 1."""
     num_vertices, uv, faces = 0, [], []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
         kind, *words = line.split() or [""]
         try:
             if kind == "v":
@@ -268,7 +268,7 @@ def _read_list(path: Path, num_faces: int) -> NDArray[np.int64]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:  # of the text's encoding, too
         raise ValueError(f"{path} is no JSON ({error}). Get the file again.") from error
     if not isinstance(content, dict):

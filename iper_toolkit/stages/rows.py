@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from iper_toolkit.manifest import frames_table, write_table
+from iper_toolkit.naming import printable
 from iper_toolkit.sources import rank_frames
 from iper_toolkit.stages import ClipWork, read_json, write_json
 from iper_toolkit.stages.fit import FittedClip
@@ -71,7 +72,7 @@ def describe(work: ClipWork) -> dict[str, Any]:
     clip = work.clip
     named = ("clip_id", "subject", "outfit", "action", "split", "kind", "licence", "consent")
     columns = {name: value for name, value in vars(clip).items() if name in named}
-    return {**columns, "source": clip.source.relative_to(work.root).as_posix()}
+    return {**columns, "source": printable(clip.source.relative_to(work.root).as_posix())}
 
 
 def read_rows(folder: Path) -> tuple[dict[str, Any], pa.Table]:
