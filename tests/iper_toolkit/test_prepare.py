@@ -483,7 +483,8 @@ def test_a_truncated_video_whose_index_comes_first(mini_root: MakeRoot, mini: ty
     assert data.index(b"moov") < data.index(b"mdat")
     path.write_bytes(data[: data.index(b"mdat") + (len(data) - data.index(b"mdat")) // 2])
     first.unlink()
-    assert probe(path).num_frames == 40
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].frames == 40
     reason = failure_of(root, "005/1/1")
     assert reason.startswith("005_1_1.mp4")
     assert "again" in reason  # which words depends on where the decoder notices
