@@ -95,7 +95,7 @@ class ArrayFile:
             _read_header(file)
             array = np.empty(header.shape, header.dtype, order="F" if header.fortran else "C")
             flat = array.reshape(-1, order="F" if header.fortran else "C").view(np.uint8)
-            self._fill(file, memoryview(flat) if flat.size else memoryview(b""), name)
+            self._fill(file, flat.data, name)
             self._end(file, name)
         return array
 
@@ -111,7 +111,7 @@ class ArrayFile:
             for index in range(header.shape[0]):
                 row = np.empty(header.shape[1:], header.dtype)
                 flat = row.reshape(-1).view(np.uint8)
-                self._fill(file, memoryview(flat), f"{name}, entry {index} of {header.shape[0]},")
+                self._fill(file, flat.data, f"{name}, entry {index} of {header.shape[0]},")
                 yield row
             self._end(file, name)
 

@@ -17,8 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_BYTES = 1 << 30  # SMPL-H with all its components has 0.3 GB
-_MAX_DENSE = 1 << 27  # entries of a sparse matrix's dense form
-_MAX_REPEATED = 1 << 20  # entries beyond the file's bytes that sharing of containers may amount to
+_MAX_DENSE = 1 << 22  # entries of a sparse matrix's dense form; a joint regressor has 0.4 million
+# Bytes and entries beyond the file's own size that shared parts, written out, may amount to. A file without sharing
+# needs none: each byte of an array or a text stands in the file.
+_MAX_REPEATED = 1 << 20
+_MAX_CONTAINERS = 1 << 18  # lists, dicts, tuples: one takes a byte in the file and 300 in memory
+_MAX_ITEM_BYTES = 1 << 16  # of one text in an array of texts
 _DTYPE_KINDS = "biufcSU"
 _ENCODINGS = ("latin1", "latin-1", "iso-8859-1")
 
@@ -46,8 +50,8 @@ def parse_pickle(data: bytes, name: str) -> Any:
     """The same for bytes in memory; `name` stands in the messages."""
     try:
         _check_sizes(data)
-        raw = _Unpickler(BytesIO(data), encoding="latin1").load()
-        return _Assembler(max_entries=len(data) + _MAX_REPEATED).plain(raw)
+        raw = _Unpickler(BytesIO(data), len(data) + _MAX_REPEATED).load()
+        return _Assembler(len(data) + _MAX_REPEATED).plain(raw)
     except UnsafePickle as error:
         raise UnsafePickle(
             f"{name} is refused: {error} Only numbers, texts, containers, arrays, sparse matrices and chumpy "
@@ -74,6 +78,12 @@ def read_fit(path: str | Path) -> dict[str, Any]:
         fit["shape"] = np.broadcast_to(shape.reshape(1, 10), (len(fit["pose"]), 10))
     for key, width in (("cams", 3), ("pose", 72), ("shape", 10)):
         fit[key] = _frames(path, fit, key, (width,))
+        _check_size_of(path, key, fit[key], _LARGEST[key])
+    for key, kinds in _MARKS.items():
+        if key in fit and not isinstance(fit[key], kinds):
+            raise ValueError(
+                f"{path}: {key} is of type {type(fit[key]).__name__}. Correct or remove it."
+            )
     lengths = [len(fit[key]) for key in ("cams", "pose", "shape")]
     if len(set(lengths)) > 1:
         raise ValueError(
@@ -83,9 +93,27 @@ def read_fit(path: str | Path) -> dict[str, Any]:
     return fit
 
 
+_MARKS = {"body_id": (str,), "synthetic": (bool, np.bool_)}
+
+# No fit of a person comes near: angles in radians, shapes in standard deviations, cameras in halves of the picture.
+_LARGEST = {"cams": 1e4, "pose": 100.0, "shape": 100.0}
+
+
+def _check_size_of(path: str | Path, key: str, values: NDArray[np.float32], largest: float) -> None:
+    size = np.abs(values).max(1)
+    if size.max() > largest:
+        bad = np.flatnonzero(size > largest)
+        raise ValueError(
+            f"{path}: {key} reaches {size.max():.3g} in {len(bad)} of {len(values)} frames, first in frame {bad[0]}; "
+            f"numbers beyond {largest:g} describe no person. Get the file again, or fit the clip anew from keypoints."
+        )
+
+
 def read_keypoints19(path: str | Path) -> NDArray:
     """iPER's kps.pkl of one video: (L, 19, 2) float32 in [-1, 1] of the frame."""
-    return _frames(path, _read_dict(path, ("kps",)), "kps", (19, 2))
+    keypoints = _frames(path, _read_dict(path, ("kps",)), "kps", (19, 2))
+    _check_size_of(path, "kps", keypoints.reshape(len(keypoints), -1), 1e4)
+    return keypoints
 
 
 def _read_dict(path: str | Path, keys: tuple[str, ...]) -> dict[str, Any]:
@@ -102,8 +130,11 @@ def _frames(
     path: str | Path, content: dict[str, Any], key: str, shape: tuple[int, ...]
 ) -> NDArray[np.float32]:
     """An array of one row a frame, checked."""
-    values = np.asarray(content[key])
     wanted = f"(L, {', '.join(map(str, shape))})"
+    try:
+        values = np.asarray(content[key])
+    except ValueError as error:  # lists of different lengths
+        raise ValueError(f"{path}: {key} is no table; it must be numbers {wanted}.") from error
     if values.dtype.kind not in "iuf":
         raise ValueError(f"{path}: {key} is of type {values.dtype}; it must be numbers {wanted}.")
     if values.ndim != len(shape) + 1 or values.shape[1:] != shape or len(values) == 0:
@@ -119,10 +150,21 @@ def _frames(
 
 
 def _check_sizes(data: bytes) -> None:
-    """Refuse labels of the memo, which may be any number, that would reserve memory far beyond the file."""
+    """Refuse what would reserve memory far beyond the file: labels of the memo, which may be any number, and
+    containers without end. (That texts and bytes are as long as they say, genops finds out.)"""
+    containers = 0
     for opcode, argument, _ in pickletools.genops(data):
         if "PUT" in opcode.name and isinstance(argument, int) and argument > len(data):
             raise UnsafePickle(f"it asks for memo entry {argument} in a file of {len(data)} bytes.")
+        containers += opcode.name in _MAKES_CONTAINER
+        if containers > _MAX_CONTAINERS:
+            raise UnsafePickle(f"it has more than {_MAX_CONTAINERS} lists, dicts and objects.")
+
+
+_MAKES_CONTAINER = frozenset(
+    "EMPTY_LIST LIST EMPTY_DICT DICT EMPTY_SET FROZENSET EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 REDUCE NEWOBJ "
+    "NEWOBJ_EX OBJ INST".split()
+)
 
 
 # Stand-ins. Instances only collect what the file says; classes and callables cannot be changed by it.
@@ -279,6 +321,29 @@ class _Unpickler(pickle._Unpickler):
     append: Callable[[object], None]
     pop_mark: Callable[[], list[Any]]
 
+    def __init__(self, file: BytesIO, budget: int) -> None:
+        """`budget`: bytes and entries that calls may be handed; each call copies what it is handed."""
+        super().__init__(file, encoding="latin1")
+        self.budget = budget
+
+    def load_reduce(self) -> None:
+        self._pay(self.stack[-1])
+        pickle._Unpickler.load_reduce(self)  # type: ignore[attr-defined]
+
+    def load_newobj(self) -> None:
+        self._pay(self.stack[-1])
+        pickle._Unpickler.load_newobj(self)  # type: ignore[attr-defined]
+
+    def load_newobj_ex(self) -> None:
+        raise UnsafePickle("it makes an object with named arguments.")
+
+    def _pay(self, arguments: object) -> None:
+        parts = arguments if isinstance(arguments, tuple) else ()
+        sized = [p for p in parts if isinstance(p, str | bytes | bytearray | list | tuple | dict)]
+        self.budget -= len(parts) + sum(map(len, sized))
+        if self.budget < 0:
+            raise UnsafePickle("it uses one part again and again, for more than the file's size.")
+
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _NAMES:
             raise UnsafePickle(f"it asks for {module}.{name}.")
@@ -306,6 +371,9 @@ class _Unpickler(pickle._Unpickler):
 
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
         **pickle._Unpickler.dispatch,
+        pickle.REDUCE[0]: load_reduce,
+        pickle.NEWOBJ[0]: load_newobj,
+        pickle.NEWOBJ_EX[0]: load_newobj_ex,
         pickle.DICT[0]: load_dict,
         pickle.SETITEM[0]: load_setitem,
         pickle.SETITEMS[0]: load_setitems,
@@ -317,12 +385,13 @@ class _Unpickler(pickle._Unpickler):
 class _Assembler:
     """Turns stubs into arrays, everything else into itself; shared objects once, cycles never.
 
-    Containers that hold one container many times, and that one another, would be endless to whoever
-    walks through them, as numpy does: they are counted as they would be written out.
+    Containers that hold one part many times, and that one another, would be endless to whoever walks
+    through them or copies them, as numpy does: they are counted as they would be written out.
     """
 
     def __init__(self, max_entries: int) -> None:
         self.max_entries = max_entries
+        self.bytes_left = max_entries  # for arrays, each of which is a copy
         self.entries: dict[int, int] = {}  # of the containers in `done`, written out
         self.done: dict[int, Any] = {}
         self.open: set[int] = set()
@@ -347,9 +416,27 @@ class _Assembler:
         return result
 
     def _count(self, key: int, items: Iterable[object]) -> None:
-        self.entries[key] = sum(1 + self.entries.get(id(item), 0) for item in items)
+        self.entries[key] = sum(map(self._size, items))
         if self.entries[key] > self.max_entries:
-            raise UnsafePickle(f"written out, it has more than {self.max_entries} entries.")
+            raise UnsafePickle(
+                f"written out, it has more than {self.max_entries} entries."
+            )
+
+    def _size(self, item: object) -> int:
+        """What one item of a container adds to it, written out; `item` as the file has it."""
+        if isinstance(item, str | bytes | bytearray):
+            return 1 + len(item)
+        made = self.done.get(id(item))
+        return 1 + (made.nbytes if isinstance(made, np.ndarray) else self.entries.get(id(item), 0))
+
+    def _filled(self, raw: object, dtype: object, shape: object, *, fortran: bool) -> NDArray:
+        return self._paid(_filled(raw, dtype, shape, fortran=fortran))
+
+    def _paid(self, array: NDArray) -> NDArray:
+        self.bytes_left -= array.nbytes
+        if self.bytes_left < 0:
+            raise UnsafePickle("it fills arrays with the same bytes, for more than the file's size.")
+        return array
 
     def _assemble(self, value: Any) -> Any:
         if isinstance(value, dict):
@@ -362,16 +449,16 @@ class _Assembler:
             return self._array(value)
         if isinstance(value, _Buffer):
             raw, dtype, shape, order = (*map(self.plain, value.arguments), "C")[:4]
-            return _filled(raw, dtype, shape, fortran=order == "F")
+            return self._filled(raw, dtype, shape, fortran=order == "F")
         if isinstance(value, _Scalar):
             dtype, raw = map(self.plain, value.arguments)
-            return _filled(raw, dtype, (), fortran=False)[()]
+            return self._filled(raw, dtype, (), fortran=False)[()]
         if isinstance(value, _Chumpy):
-            return np.asarray(self._state(value, "x"))
+            return self._paid(np.asarray(self._state(value, "x")))
         if isinstance(value, _ChumpySelect):
             source = np.asarray(self._state(value, "a"))
             index = np.asarray(self._state(value, "idxs"))
-            return source.ravel()[index].reshape(self._state(value, "preferred_shape"))
+            return self._paid(source.ravel()[index].reshape(self._state(value, "preferred_shape")))
         if isinstance(value, _Csc | _Csr):
             return self._sparse(value)
         raise UnsafePickle(f"it keeps a {type(value).__name__.strip('_').lower()} as data.")
@@ -386,6 +473,8 @@ class _Assembler:
         if not isinstance(code, str) or code.lstrip("<>=|")[:1] not in _DTYPE_KINDS:
             raise UnsafePickle(f"it has an array of type {_shown(code)}.")
         dtype = np.dtype(code)
+        if dtype.itemsize > _MAX_ITEM_BYTES:
+            raise UnsafePickle(f"it has an array of type {_shown(code)}.")
         if isinstance(stub.state, tuple) and len(stub.state) > 2:
             order, inner = stub.state[1], stub.state[2]
             if inner is not None or any(part is not None for part in stub.state[3:5]):
@@ -401,7 +490,7 @@ class _Assembler:
         _, shape, dtype, fortran, raw = state
         if isinstance(raw, list):
             raise UnsafePickle("it has an array of objects.")
-        return _filled(raw, self.plain(dtype), shape, fortran=bool(fortran))
+        return self._filled(raw, self.plain(dtype), shape, fortran=bool(fortran))
 
     def _sparse(self, stub: _Csc | _Csr) -> Any:
         from scipy import sparse

@@ -4,6 +4,7 @@ import collections
 import pickle
 import struct
 import sys
+import tracemalloc
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -300,7 +301,44 @@ def test_deep_nesting_is_an_error_and_not_a_crash() -> None:
 
 def test_a_dict_key_nested_without_end_is_refused() -> None:
     with pytest.raises(UnsafePickle, match="tuple as a key"):
-        parse(b"})" + b"\x85" * 1_000_000 + b"Ns.")
+        parse(b"})" + b"\x85" * 200_000 + b"Ns.")
+
+
+def _shared(value: bytes, use: bytes, times: int) -> bytes:
+    """A list of `times` uses of one value, which stands in the file once."""
+    return b"\x80\x04" + value + b"q\x000](" + use * times + b"e."
+
+
+def _bombs() -> dict[str, bytes]:
+    text = b"X" + struct.pack("<I", 50_000) + bytes(50_000)
+    array = _array_pickle(b"u1", b"(I50000\nt", b"h\x00", b"|")[:-1]
+    numbers = b"(" + b"N" * 50_000 + b"t"
+    pairs = b"](" + b"".join(b"(J" + struct.pack("<i", i) + b"Nt" for i in range(5_000)) + b"e"
+    return {
+        "texts encoded": _shared(text, b"c_codecs\nencode\nh\x00\x85R", 2_000),
+        "arrays of the same bytes": _shared(text, array, 400),
+        "calls with long arguments": _shared(numbers, b"cnumpy\ndtype\nh\x00R", 2_000),
+        "objects with long arguments": _shared(numbers, b"cnumpy\ndtype\nh\x00\x81", 2_000),
+        "dicts of the same pairs": _shared(
+            pairs, b"ccollections\nOrderedDict\nh\x00\x85R", 1_000
+        ),
+        "a table of one long text": b"}X\4\0\0\0cams" + _shared(text, b"h\x00", 10_000)[2:-1] + b"s.",
+        "lists without end": b"](" + b"]" * 400_000 + b"e.",
+        "a list of one array": _shared(pickle.dumps(np.zeros(6_000), 2)[2:-1], b"h\x00", 10_000),
+    }
+
+
+@pytest.mark.parametrize("name", _bombs())
+def test_small_files_do_not_take_much_memory(name: str) -> None:
+    data = _bombs()[name]
+    assert len(data) < 500_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(UnsafePickle, match=r"test\.pkl is refused: "):
+            np.asarray(parse(data))
+        assert tracemalloc.get_traced_memory()[1] < 5e7
+    finally:
+        tracemalloc.stop()
 
 
 # --- fits -----------------------------------------------------------------------------------------
@@ -341,6 +379,12 @@ def _with_nan(*size: int) -> np.ndarray:
         ({"pose": _with_nan(4, 72)}, "not finite in 1 of 4 frames, first in frame 2"),
         ({"cams": np.zeros((0, 3))}, r"cams is \(0, 3\)"),
         ({"cams": "none"}, "must be numbers"),
+        ({"pose": np.full((4, 72), 1e30)}, "pose reaches 1e[+]30 in 4 of 4 frames.*no person"),
+        ({"shape": np.full((4, 10), -1e4)}, "shape reaches 1e[+]04.*no person"),
+        ({"cams": np.full((4, 3), 1e9)}, "cams reaches 1e[+]09.*no person"),
+        ({"pose": [[0.0], [0.0, 1.0]]}, "pose is no table; it must be numbers"),
+        ({"body_id": 5}, "body_id is of type int"),
+        ({"synthetic": np.zeros(3)}, "synthetic is of type ndarray"),
     ],
 )
 def test_bad_fits_say_file_and_fault(
