@@ -87,10 +87,7 @@ class ArrayFile:
     def read(self, name: str) -> NDArray:
         """One array, whole. The caller has looked at its header."""
         header = self._header(name)
-        if header.dtype.hasobject:
-            raise ValueError(
-                f"{self.path}: {name} holds pickled objects, which are not read. Save plain arrays."
-            )
+        _check_plain(self.path, name, header)
         with self._open(name) as file:
             _read_header(file)
             array = np.empty(header.shape, header.dtype, order="F" if header.fortran else "C")
@@ -102,6 +99,7 @@ class ArrayFile:
     def rows(self, name: str) -> Iterator[NDArray]:
         """The entries of an array along its first axis, one after the other, in C order."""
         header = self._header(name)
+        _check_plain(self.path, name, header)
         if header.fortran and len(header.shape) > 1:
             raise ValueError(
                 f"{self.path}: {name} is stored in Fortran's order. Save numpy.ascontiguousarray of it."
@@ -233,9 +231,18 @@ def read_npy(
     return array.reshape(header.shape, order="F" if header.fortran else "C")
 
 
+def _check_plain(path: Path, name: str, header: Header) -> None:
+    if header.dtype.hasobject:
+        raise ValueError(
+            f"{path}: {name} holds pickled objects, which are not read. Save plain arrays."
+        )
+
+
 def _check_headers(
     path: Path, headers: Mapping[str, Header], check: Check | None, max_bytes: int
 ) -> None:
+    for name, header in headers.items():
+        _check_plain(path, name, header)
     if check is not None:
         try:
             check(headers)

@@ -119,7 +119,7 @@ def running_median(values: np.ndarray, window: int = 5) -> np.ndarray:
 def repair_swapped_joints(keypoints: np.ndarray, window: int = 5) -> np.ndarray:
     """Undo joints that a detector exchanged for a few frames.
 
-    Each joint becomes that raw joint of its frame which lies nearest to its running median.
+    Of each raw joint the nearest running median is found, and the raw joint of that median's name is put in its place.
 
     Args:
         keypoints: (T, J, 3) x, y, confidence.
@@ -129,8 +129,8 @@ def repair_swapped_joints(keypoints: np.ndarray, window: int = 5) -> np.ndarray:
         (T, J, 3).
     """
     expected = running_median(keypoints, window)[..., :2]
-    distance = np.linalg.norm(expected[:, :, None] - keypoints[:, None, :, :2], axis=-1)
-    nearest = distance.argmin(-1)
+    distance = np.linalg.norm(keypoints[:, :, None, :2] - expected[:, None], axis=-1)
+    nearest = distance.argmin(-1)  # (T, J): of each raw joint, the filtered one
     return np.take_along_axis(keypoints, nearest[..., None], axis=1)
 
 

@@ -21,6 +21,7 @@ _MAX_DENSE = 1 << 22  # entries of a sparse matrix's dense form; a joint regress
 # Bytes and entries beyond the file's own size that shared parts, written out, may amount to. A file without sharing
 # needs none: each byte of an array or a text stands in the file.
 _MAX_REPEATED = 1 << 20
+_BYTES_AN_ENTRY = 16  # of a container that is copied, at least
 _MAX_CONTAINERS = 1 << 18  # lists, dicts, tuples: one takes a byte in the file and 300 in memory
 _MAX_ITEM_BYTES = 1 << 16  # of one text in an array of texts
 _DTYPE_KINDS = "biufcSU"
@@ -324,7 +325,7 @@ class _Unpickler(pickle._Unpickler):
     def __init__(self, file: BytesIO, budget: int) -> None:
         """`budget`: bytes and entries that calls may be handed; each call copies what it is handed."""
         super().__init__(file, encoding="latin1")
-        self.budget = budget
+        self.budget = budget + _BYTES_AN_ENTRY * _MAX_CONTAINERS  # calls of few arguments are many
 
     def load_reduce(self) -> None:
         self._pay(self.stack[-1])
@@ -339,8 +340,10 @@ class _Unpickler(pickle._Unpickler):
 
     def _pay(self, arguments: object) -> None:
         parts = arguments if isinstance(arguments, tuple) else ()
-        sized = [p for p in parts if isinstance(p, str | bytes | bytearray | list | tuple | dict)]
-        self.budget -= len(parts) + sum(map(len, sized))
+        texts = [part for part in parts if isinstance(part, str | bytes | bytearray)]
+        containers = [part for part in parts if isinstance(part, list | tuple | dict)]
+        entries = len(parts) + sum(map(len, containers))
+        self.budget -= _BYTES_AN_ENTRY * entries + sum(map(len, texts))
         if self.budget < 0:
             raise UnsafePickle("it uses one part again and again, for more than the file's size.")
 
@@ -418,9 +421,7 @@ class _Assembler:
     def _count(self, key: int, items: Iterable[object]) -> None:
         self.entries[key] = sum(map(self._size, items))
         if self.entries[key] > self.max_entries:
-            raise UnsafePickle(
-                f"written out, it has more than {self.max_entries} entries."
-            )
+            raise UnsafePickle(f"written out, it has more than {self.max_entries} entries.")
 
     def _size(self, item: object) -> int:
         """What one item of a container adds to it, written out; `item` as the file has it."""
@@ -435,7 +436,9 @@ class _Assembler:
     def _paid(self, array: NDArray) -> NDArray:
         self.bytes_left -= array.nbytes
         if self.bytes_left < 0:
-            raise UnsafePickle("it fills arrays with the same bytes, for more than the file's size.")
+            raise UnsafePickle(
+                "it fills arrays with the same bytes, for more than the file's size."
+            )
         return array
 
     def _assemble(self, value: Any) -> Any:

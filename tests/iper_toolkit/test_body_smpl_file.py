@@ -3,6 +3,8 @@
 import os
 import pickle
 import re
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -168,7 +170,7 @@ def test_a_wrong_value_is_named(
 def test_a_wrong_size_is_named(
     tmp_path: Path, content: Content, key: str, shape: tuple[int, ...], message: str
 ) -> None:
-    content[key] = np.ones(shape)
+    content[key] = np.ones(shape, content[key].dtype)
     with pytest.raises(ValueError, match=message):
         load_body(write(tmp_path, content))
 
@@ -182,7 +184,9 @@ def test_a_negative_weight_is_refused(tmp_path: Path, content: Content) -> None:
 
 def test_a_missing_key_is_named(tmp_path: Path, content: Content) -> None:
     del content["posedirs"]
-    with pytest.raises(ValueError, match=r"lacks posedirs and holds \['J_regressor'"):
+    with pytest.raises(
+        ValueError, match=r"lacks posedirs and holds J_regressor, .*smpl\.is\.tue\.mpg\.de"
+    ):
         load_body(write(tmp_path, content))
 
 
@@ -197,11 +201,100 @@ def test_files_that_are_no_models(tmp_path: Path, content: Content) -> None:
         load_body(path)
     zipped = tmp_path / "model.npz"
     np.savez(zipped, **{**content, "f": np.array([None], object)})  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"model\.npz is cut off, no \.npz file, or holds pickled"):
+    with pytest.raises(ValueError, match=r"model\.npz: f holds pickled objects"):
         load_body(zipped)
     zipped.write_bytes(zipped.read_bytes()[:100])
-    with pytest.raises(ValueError, match=r"model\.npz is cut off"):
+    with pytest.raises(ValueError, match=r"model\.npz is no whole \.npz file"):
         load_body(zipped)
+
+
+def _flat(content: Content) -> None:
+    content["v_template"][:, 2] = 0
+
+
+def _cancelling(content: Content) -> None:
+    content["J_regressor"][4, :2] += (1e6, -1e6)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_flat, "v_template is flat"),
+        (lambda c: c["v_template"].__imul__(1000), "bodies are in metres, 0.3 to 10"),
+        (lambda c: c["v_template"].__imul__(1e-3), "bodies are in metres, 0.3 to 10"),
+        (lambda c: c["posedirs"].__imul__(1e30), "posedirs moves a vertex by"),
+        (lambda c: c["shapedirs"].__imul__(1e3), "shapedirs moves a vertex by"),
+        (_cancelling, "J_regressor puts joint 4 outside of the body"),
+        (lambda c: c.update(f=c["f"].astype(np.float64)), "f is of type float64; faces are whole"),
+        (lambda c: c["f"].__setitem__(slice(None), c["f"][0]), "of which 1 differ"),
+        (lambda c: c["f"].__setitem__((slice(None), 1), c["f"][:, 0]), "100 name a vertex twice"),
+        (lambda c: c.update(weights=c["weights"] > 0.5), "weights is of type bool"),
+        (lambda c: c.update(posedirs=[[1.0], [1.0, 2.0]]), "posedirs is no table"),
+    ],
+)
+def test_values_that_no_body_has_are_refused(
+    tmp_path: Path, content: Content, change: Callable[[Content], object], message: str
+) -> None:
+    change(content)
+    with pytest.raises(ValueError, match=rf"model\.pkl: .*{message}"):
+        load_body(write(tmp_path, content))
+
+
+@pytest.mark.parametrize(
+    ("num_joints", "message"),
+    [
+        (55, r"is SMPL-X.*Get SMPL \(basicmodel_neutral"),
+        (16, "is MANO, a hand"),
+        (5, "is FLAME, a head"),
+        (52, "is SMPL-H without its hands.*AMASS.*mano.is.tue.mpg.de"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["npz", "pkl"])
+def test_other_models_of_the_family_are_named(
+    tmp_path: Path, content: Content, num_joints: int, message: str, suffix: str
+) -> None:
+    content |= {
+        "weights": np.full((60, num_joints), 1 / num_joints),
+        "posedirs": np.zeros((60, 3, 9 * (num_joints - 1))),
+        "J_regressor": np.full((num_joints, 60), 1 / 60),
+        "kintree_table": np.zeros((2, num_joints), int),
+    }
+    path = write(tmp_path, content)
+    if suffix == "npz":
+        path = tmp_path / "model.npz"
+        np.savez(path, **content, notes=np.array([None], object))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=rf"model\.{suffix} {message}"):
+        load_body(path)
+
+
+def test_motions_and_star_are_named(tmp_path: Path, content: Content) -> None:
+    path = tmp_path / "walk.npz"
+    np.savez(path, poses=np.zeros((9, 156)), trans=np.zeros((9, 3)), betas=np.zeros(16))
+    with pytest.raises(ValueError, match=r"walk\.npz is a motion, as AMASS stores them.*Get SMPL"):
+        load_body(path)
+    content["posedirs"] = np.zeros((60, 3, 93))
+    with pytest.raises(ValueError, match="is STAR"):
+        load_body(write(tmp_path, content))
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [{"v_template": (2_000_000, 3)}, {"shapedirs": (60, 3, 500_000)}, {"f": (9_000_000, 3)}],
+)
+def test_small_files_do_not_unfold_to_gigabytes(
+    tmp_path: Path, content: Content, shapes: dict[str, tuple[int, ...]]
+) -> None:
+    for key, shape in shapes.items():
+        content[key] = np.zeros(shape, np.uint8)
+    np.savez_compressed(tmp_path / "bomb.npz", **content)  # type: ignore[arg-type]
+    content.clear()
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=rf"bomb\.npz: {next(iter(shapes))} is uint8"):
+            load_body(tmp_path / "bomb.npz")
+        assert tracemalloc.get_traced_memory()[1] < 1e7
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_body_that_is_not_there_says_what_can_be_passed(

@@ -83,6 +83,34 @@ def test_swapped_joints_come_back() -> None:
     np.testing.assert_array_equal(smoothing.repair_swapped_joints(swapped), keypoints)
 
 
+def test_swapped_joints_are_looked_up_from_the_raw_side() -> None:
+    """Where the map is not one to one, its direction matters: two raw joints may share a nearest median."""
+    keypoints = np.zeros((7, 3, 3))
+    keypoints[..., 0] = [0.0, 10.0, 40.0]
+    keypoints[..., 2] = [0.9, 0.6, 0.3]
+    keypoints[3, 1, 0] = 26.0  # nearer to the third joint's median (40) than to its own (10)
+    repaired = smoothing.repair_swapped_joints(keypoints)
+    expected = keypoints.copy()
+    expected[3, 1] = keypoints[3, 2]
+    np.testing.assert_array_equal(repaired, expected)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_repair_equals_a_search_joint_by_joint(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    keypoints = np.cumsum(rng.normal(0, 8, (20, 6, 3)), axis=0)
+    expected = keypoints.copy()
+    filtered = smoothing.running_median(keypoints, 5)
+    for frame in range(20):
+        for joint in range(6):
+            apart = [
+                np.hypot(*(keypoints[frame, joint, :2] - filtered[frame, other, :2]))
+                for other in range(6)
+            ]
+            expected[frame, joint] = keypoints[frame, int(np.argmin(apart))]
+    np.testing.assert_array_equal(smoothing.repair_swapped_joints(keypoints), expected)
+
+
 @pytest.mark.parity
 def test_reference_smoothing(fixtures_folder: Path) -> None:
     with np.load(fixtures_folder / "pipeline" / "smoothing.npz") as file:

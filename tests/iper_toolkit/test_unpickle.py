@@ -312,17 +312,17 @@ def _shared(value: bytes, use: bytes, times: int) -> bytes:
 def _bombs() -> dict[str, bytes]:
     text = b"X" + struct.pack("<I", 50_000) + bytes(50_000)
     array = _array_pickle(b"u1", b"(I50000\nt", b"h\x00", b"|")[:-1]
-    numbers = b"(" + b"N" * 50_000 + b"t"
-    pairs = b"](" + b"".join(b"(J" + struct.pack("<i", i) + b"Nt" for i in range(5_000)) + b"e"
+    numbers = b"(" + b"N" * 10_000 + b"t"
+    pairs = b"](" + b"".join(b"(J" + struct.pack("<i", i) + b"Nt" for i in range(1_000)) + b"e"
     return {
         "texts encoded": _shared(text, b"c_codecs\nencode\nh\x00\x85R", 2_000),
         "arrays of the same bytes": _shared(text, array, 400),
-        "calls with long arguments": _shared(numbers, b"cnumpy\ndtype\nh\x00R", 2_000),
-        "objects with long arguments": _shared(numbers, b"cnumpy\ndtype\nh\x00\x81", 2_000),
-        "dicts of the same pairs": _shared(
-            pairs, b"ccollections\nOrderedDict\nh\x00\x85R", 1_000
-        ),
-        "a table of one long text": b"}X\4\0\0\0cams" + _shared(text, b"h\x00", 10_000)[2:-1] + b"s.",
+        "calls with long arguments": _shared(numbers, b"cnumpy\ndtype\nh\x00R", 200),
+        "objects with long arguments": _shared(numbers, b"cnumpy\ndtype\nh\x00\x81", 200),
+        "dicts of the same pairs": _shared(pairs, b"ccollections\nOrderedDict\nh\x00\x85R", 4_000),
+        "a table of one long text": b"}X\4\0\0\0cams"
+        + _shared(text, b"h\x00", 10_000)[2:-1]
+        + b"s.",
         "lists without end": b"](" + b"]" * 400_000 + b"e.",
         "a list of one array": _shared(pickle.dumps(np.zeros(6_000), 2)[2:-1], b"h\x00", 10_000),
     }
