@@ -8,6 +8,7 @@ import base64
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from pathlib import Path
 
 import numpy as np
 from jinja2 import Environment, StrictUndefined, Template
@@ -16,9 +17,10 @@ from numpy.typing import NDArray
 
 from benchmarks.charts import Curve, IntervalChart
 from iper_toolkit.images import encode_image, resize
-from iper_toolkit.plain_text import visible
+from iper_toolkit.plain_text import visible, without_places
 
 _JPEG_QUALITY = 88
+PICTURE = "data:image/jpeg;base64,"  # how every picture of the page begins
 
 
 @dataclass(frozen=True)
@@ -215,7 +217,7 @@ def picture(image: NDArray[np.uint8], longest_side: int, alt: str, caption: str)
     if scale < 1:
         image = resize(image, (max(1, round(height * scale)), max(1, round(width * scale))))
     data = base64.b64encode(encode_image(image, ".jpg", quality=_JPEG_QUALITY)).decode("ascii")
-    return Picture(f"data:image/jpeg;base64,{data}", image.shape[1], image.shape[0], alt, caption)
+    return Picture(f"{PICTURE}{data}", image.shape[1], image.shape[0], alt, caption)
 
 
 def no_picture(reason: str) -> Picture:
@@ -237,7 +239,10 @@ def _template() -> Template:
 
 
 def _finished(value: object) -> object:
-    """Texts of others without controls and marks that turn text around; what is HTML already stays."""
-    if not isinstance(value, str) or isinstance(value, Markup):
+    """Texts of others without controls, marks that turn text around and places of this machine.
+
+    What is HTML already stays, and so do pictures.
+    """
+    if not isinstance(value, str) or isinstance(value, Markup) or value.startswith(PICTURE):
         return value
-    return visible(value, keep="\n")
+    return visible(without_places(value, Path.home(), Path.cwd()), keep="\n")

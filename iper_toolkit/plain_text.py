@@ -8,6 +8,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 # Controls, bidirectional marks and other invisible signs, halves of pairs (file names that are not UTF-8), line ends.
@@ -46,6 +47,52 @@ def markdown(text: object) -> str:
 def _before_punctuation(text: str) -> str:
     # "1." begins a list as much as "-" does; of it the full stop is what can be escaped.
     return f"{text}\\" if text.isdigit() else f"\\{text}"
+
+
+def without_places(text: str, *known: Path) -> str:
+    """The text with absolute paths shortened to their last two names, for pages that are shown to others.
+
+    Where a folder lies, and whose home it is in, is nobody's business: ``/home/jane/data/a/b.png`` becomes ``…/a/b.png``,
+    ``/home/jane`` becomes ``~``.
+
+    Args:
+        text: a sentence, a command line.
+        known: folders of this machine that may stand in the text; so they are found whatever signs they hold.
+    """
+    text = text.replace("file:///", "/")
+    for folder in sorted({str(one) for one in known}, key=len, reverse=True):
+        if len(Path(folder).parts) > 2:
+            text = re.sub(rf"{re.escape(folder)}(?=$|[/\\\s'\",:;)])", _KNOWN, text)
+    return _PATH.sub(_shortened, text)
+
+
+# A path that begins at a root, quoted or not; the slashes of an address (https://) and of a relative path begin none.
+_PATH = re.compile(
+    r"""(?P<quote>['"])(?P<quoted>(?:/(?!/)|[A-Za-z]:[\\/]|\0)[^'"]+)(?P=quote)"""
+    r"""|(?P<bare>(?:(?<![\w/.~\\-])/(?!/)|(?<![\w])[A-Za-z]:[\\/](?!/)|\0)[^\s'"<>:;,()|]*)"""
+)
+_KNOWN = "\0"  # stands for a known folder while the text is searched
+_OF_HOMES = {
+    "home": 2,
+    "Users": 2,
+    "root": 1,
+}  # first name -> how many names lead to somebody's home
+
+
+def _shortened(found: re.Match[str]) -> str:
+    path, quote = found["quoted"] or found["bare"], found["quote"] or ""
+    names = [name for name in re.split(r"[\\/]", path) if name]
+    is_known, is_drive = path.startswith(_KNOWN), names[:1] and names[0].endswith(":")
+    names = names[1:] if is_known or is_drive else names
+    of_home = _OF_HOMES.get(names[0], 0) if names and not is_known else 0
+    rest = names[of_home:]
+    if len(rest) > 2 or (is_known and rest):
+        short = f"…/{'/'.join(rest[-2:])}"
+    elif of_home:
+        short = "/".join(["~", *rest])
+    else:
+        short = "…" if is_known else path
+    return f"{quote}{short}{quote}"
 
 
 def json_text(content: Any, indent: int | None = None) -> str:

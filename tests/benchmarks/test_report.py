@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html.parser import HTMLParser
@@ -386,3 +388,82 @@ def test_a_run_that_has_only_begun(run_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(json.dumps(begun), encoding="utf-8")
     with pytest.raises(FileNotFoundError, match="not finished"):
         write_report(tmp_path)
+
+
+def test_no_place_of_this_machine_is_on_the_page(run_folder: Path, tmp_path: Path) -> None:
+    home = Path.home() / "my data"
+    run = json.loads((run_folder / "run.json").read_text(encoding="utf-8"))
+    run["command"] = f"lwgan-bench run --root '{home}/iPER' --method ours=folder:/home/jane/out/x"
+    run["failures"][0]["error"] = f"OSError: {Path.home()}/iPER/clips/a.mp4: \x1b[31mgone\u202e"
+    run["missing_cases"] = {"self/lost": f"{run_folder}/pictures/a.png is no file"}
+    folder = tmp_path / "run"
+    shutil.copytree(run_folder, folder)
+    (folder / "run.json").write_text(json.dumps(run), encoding="utf-8")
+    text = Tags(write_report(folder).read_text(encoding="utf-8")).text
+    for told in (
+        str(Path.home()) + "/",
+        "jane",
+        str(run_folder.parent),
+        "my data",
+        "\x1b",
+        "\u202e",
+    ):
+        assert told not in text, told
+    assert "…/clips/a.mp4: \\x1b[31mgone" in text
+    assert "--method ours=folder:…/out/x" in text
+
+
+def test_hidden_labels_scroll_with_their_table_and_words_are_not_broken(html: str) -> None:
+    """A label that is placed absolutely widens the page unless the scrolling box around it is its frame."""
+    style = html[html.index("<style>") : html.index("</style>")]
+    style = re.sub(r"/\*.*?\*/", "", style)
+    rules: dict[str, str] = {}
+    for selector, body in re.findall(r"([^{}]+){([^{}]*)}", style[: style.index("@media print")]):
+        for name in selector.split(","):
+            rules[name.strip()] = rules.get(name.strip(), "") + body
+    assert "position: absolute" in rules[".hidden"]
+    assert "position: relative" in rules[".scroll"]
+    assert "overflow-x: auto" in rules[".scroll"]
+    for cell in ("td", "th", "td code"):
+        assert "anywhere" not in rules[cell]  # it would make a column as narrow as a letter
+    outside = re.sub(r'<div class="scroll".*?</div>', "", html, flags=re.S)
+    assert "<table" not in outside
+    assert 'class="hidden"' not in outside
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+MEASURE = """<script>addEventListener("load", () => {
+  const broken = new Set(), walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  for (let node; (node = walker.nextNode()); ) {
+    if (node.parentElement.closest("script, style, svg, code")) continue;
+    for (const found of node.data.matchAll(/[\\p{L}\\p{N}]+/gu)) {
+      if (found[0].length > 40) continue; // a digest
+      const range = document.createRange();
+      range.setStart(node, found.index); range.setEnd(node, found.index + found[0].length);
+      if (new Set([...range.getClientRects()].map(one => Math.round(one.top))).size > 1) broken.add(found[0]);
+    }
+  }
+  parent.postMessage([innerWidth, document.documentElement.scrollWidth, [...broken].join(" ")], "*");
+});</script></body>"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+@pytest.mark.parametrize("width", [320, 390, 768, 1280])
+def test_page_fits_the_screen_and_breaks_no_word(width: int, html: str, tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text(html.replace("</body>", MEASURE), encoding="utf-8")
+    (tmp_path / "frame.html").write_text(
+        "<script>addEventListener('message', e => document.body.dataset.found = JSON.stringify(e.data))</script>"
+        f'<body><iframe src="page.html" style="width:{width}px;height:800px;border:0"></iframe></body>'
+    )
+    address = (tmp_path / "frame.html").as_uri()
+    command = [str(CHROMIUM), "--headless=new", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+    done = subprocess.run(
+        [*command, "--window-size=1400,900", "--virtual-time-budget=5000", address],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    (found,) = re.findall(r'data-found="([^"]*)"', done.stdout)
+    inner, scroll, broken = json.loads(found.replace("&quot;", '"').replace("&amp;", "&"))
+    assert inner == width
+    assert scroll <= width
+    assert broken == ""

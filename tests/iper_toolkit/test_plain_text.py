@@ -9,7 +9,15 @@ from typing import NamedTuple
 import pytest
 
 from iper_toolkit.csv_rows import read_csv_rows
-from iper_toolkit.plain_text import csv_cell, csv_row, json_text, markdown, read_cell, visible
+from iper_toolkit.plain_text import (
+    csv_cell,
+    csv_row,
+    json_text,
+    markdown,
+    read_cell,
+    visible,
+    without_places,
+)
 from iper_toolkit.protocols import load_protocol, write_protocol
 
 
@@ -56,6 +64,30 @@ def test_what_is_kept_stays() -> None:
 )
 def test_markdown_shows_the_text_as_it_is(text: str, written: str) -> None:
     assert markdown(text) == written
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("OSError: /home/jane/data/clips/a/b.png: gone", "OSError: …/a/b.png: gone"),
+        ("--method ours=folder:/home/jane/results --out=/Users/jane/x",
+         "--method ours=folder:~/results --out=~/x"),
+        ("run --root '/home/jane doe/my data/iPER/x'", "run --root '…/iPER/x'"),
+        ("/root/.cache/iper/smpl/SMPL_NEUTRAL.pkl", "…/smpl/SMPL_NEUTRAL.pkl"),
+        ("/root", "~"),
+        ("(/mnt/secret/customer/set/x.mp4)", "(…/set/x.mp4)"),
+        ("file:///home/jane/a/b/c", "…/b/c"),
+        (r"C:\Users\jane\data\set\x.mp4", "…/set/x.mp4"),
+        ("C:/Users/jane/x", "~/x"),
+        ("/known folder (1)/of mine/deep/er/x.png is empty", "…/er/x.png is empty"),
+        ("/known folder (1)/of mine", "…"),
+        ("of https://github.com/a/b, and/or self/001_9_1, ../x/y/z ./a/b/c ~/a/b/c",
+         "of https://github.com/a/b, and/or self/001_9_1, ../x/y/z ./a/b/c ~/a/b/c"),
+        ("12 / 7 frames, px/frame, /dev/null", "12 / 7 frames, px/frame, /dev/null"),
+    ],
+)  # fmt: skip
+def test_places_of_a_machine_are_not_told(text: str, shown: str) -> None:
+    assert without_places(text, Path("/known folder (1)/of mine"), Path("/")) == shown
 
 
 @pytest.mark.parametrize(
