@@ -26,6 +26,7 @@ from lwgan.generators import GeneratorConfig
 from lwgan.generators.records import SIZE_MULTIPLE
 from lwgan.person import Dressed, Person
 from lwgan.personalization import PRESETS, Preset, personalize
+from lwgan.precision import Precision, resolve_precision
 from lwgan.surface_tables import surface_tables
 from lwgan.synthesis import UNTRAINED_CONVENTION, draw_frames, set_scene
 from lwgan.tasks import Plan
@@ -42,7 +43,8 @@ class LwganMethod:
     """The liquid-warping generator with the weights of one file.
 
     Random weights are called so, in name and version, because tables show no more of a method than these; so are
-    weights that learn each person first.
+    weights that learn each person first. `setup` adds to the version what is not computed in float32, because
+    pictures differ a little: a run that is continued on a machine with another precision is refused.
 
     Args:
         weights: a file, a training run's folder, the name of weights that ship, or ``random[:SEED]``; behind a +
@@ -54,6 +56,8 @@ class LwganMethod:
 
     name = "lwgan"
     version = "1"
+    _precision: Precision = "float32"  # of drawing
+    _learning: Precision = "float32"  # of personalization
 
     def __init__(self, weights: str) -> None:
         weights, self._preset = _split(weights)
@@ -69,9 +73,10 @@ class LwganMethod:
                 f"{self.name}-{self._preset}",
                 f"{self.version}-{self._preset}",
             )
+        self._version = self.version
 
     def setup(self, setup: methods.Setup) -> None:
-        """Raises `SurfaceMismatch` if the weights were made for another body."""
+        """Raises `SurfaceMismatch` if the weights were made for another body, ValueError of a wrong size or precision."""
         if setup.size % SIZE_MULTIPLE:
             raise ValueError(
                 f"the networks halve pictures three times, so --size must be a multiple of {SIZE_MULTIPLE}; "
@@ -82,6 +87,18 @@ class LwganMethod:
             self._checkpoint = replace(self._checkpoint, surface=tables.id)
         check_surface(self._checkpoint, tables)
         self._body, self._device = setup.body, torch.device(setup.device)
+        self._learning = resolve_precision(setup.precision, self._device.type)
+        self._precision = self._learning
+        if setup.precision == "auto" and self._device.type == "cuda":
+            self._precision = (
+                "float32"  # as boards have been drawn on a GPU; learning is in bfloat16
+            )
+        version = self._version
+        if self._preset in ("quick", "thorough") and self._learning != "float32":
+            version = f"{version}-learned-{self._learning}"
+        if self._precision != "float32":
+            version = f"{version}-{self._precision}"
+        self.version = version
 
     def personalize(self, person: methods.Person) -> None:
         self._enter((Dressed(_as_person(person)),), person.params[[0]])
@@ -91,7 +108,8 @@ class LwganMethod:
         self._enter(dressed, wearers[0].person.params[[0]])
 
     def draw(self, motion: methods.Motion) -> Iterator[NDArray[np.uint8]]:
-        frames = draw_frames(self._scene, motion.params, batch=_BATCH.get(self._device.type, 1))
+        batch = _BATCH.get(self._device.type, 1)
+        frames = draw_frames(self._scene, motion.params, batch=batch)
         return (frame.picture for frame in frames)
 
     def _enter(self, people: tuple[Dressed, ...], params: BodyParams) -> None:
@@ -104,10 +122,16 @@ class LwganMethod:
                 self._body,
                 preset=self._preset,
                 device=str(self._device),
+                precision=self._learning,
             )
         plan = Plan("transfer" if len(people) > 1 else "imitate", people, params, _FPS)
         self._scene = set_scene(
-            plan, checkpoint, self._body, device=self._device, background="plate"
+            plan,
+            checkpoint,
+            self._body,
+            device=self._device,
+            dtype=getattr(torch, self._precision),
+            background="plate",
         )
 
 

@@ -56,6 +56,7 @@ class Setup:
     device: str = "cpu"
     seed: int = 0
     tasks: tuple[str, ...] = ()  # what will be asked for: "imitation", "transfer", "view"
+    precision: str = "auto"  # of networks: "float32", "bfloat16"; "auto": the faster one here
 
 
 @dataclass(frozen=True)

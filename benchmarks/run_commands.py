@@ -169,9 +169,18 @@ def _shared_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--device", default="cpu", show_default=True, help="Where a method computes: cpu, cuda."
 )
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32", "bfloat16"]),
+    default="auto",
+    show_default=True,
+    help="Of networks. auto: the faster one on this machine, measured once. A method's version names bfloat16.",
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 @_shared_options
-def run(methods: tuple[str, ...], weights: str, device: str, seed: int, **shared: Any) -> None:
+def run(
+    methods: tuple[str, ...], weights: str, device: str, precision: str, seed: int, **shared: Any
+) -> None:
     """Draw the cases of a protocol with each method and score the pictures.
 
     May be killed at any moment and started again: finished cases are not done twice.
@@ -190,7 +199,8 @@ def run(methods: tuple[str, ...], weights: str, device: str, seed: int, **shared
             from benchmarks.methods import with_weights
 
             methods = with_weights(methods or _default_methods(weights, shared), weights)
-        _run(methods or _default_methods(weights, shared), device, seed, **shared)
+        names = methods or _default_methods(weights, shared)
+        _run(names, device, seed, precision=precision, **shared)
 
 
 @click.command()
@@ -238,6 +248,7 @@ def _run(
     device: str,
     seed: int,
     *,
+    precision: str = "auto",
     task: str,
     root: Path,
     out: Path | None,
@@ -316,6 +327,7 @@ def _run(
         protocol=protocol,
         body=body,
         device=device,
+        precision=precision,
         keep=keep,  # type: ignore[arg-type]
         threads=os.cpu_count() or 1,
         retry_failed=retry_failed,

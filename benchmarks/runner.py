@@ -56,6 +56,7 @@ class Run:
         out: the run's folder; made, or gone on with.
         body: the body of every fit.
         device: where methods compute, "cpu" or "cuda"; passed on to them.
+        precision: in which their networks compute, "float32" or "bfloat16"; "auto": the faster one here.
         keep: pictures that are kept: "some" (8 a case), "all" or "none".
         threads: that score frames side by side.
         truths: the true pictures beside the dataset's clips; None: there are none.
@@ -78,6 +79,7 @@ class Run:
         *,
         body: Body,
         device: str = "cpu",
+        precision: str = "auto",
         truths: TruthTables | None = None,
         keep: Keep = "some",
         threads: int = 1,
@@ -99,7 +101,7 @@ class Run:
         self.settings, self.keep, self.body = settings, keep, body
         check_device(device)
         self.truths = truths if truths is not None else TruthTables()
-        self._device = device
+        self._device, self._precision = device, precision
         self._metrics: tuple[Metric, ...] = tuple(METRICS[name] for name in settings.metrics)
         self._judges = Judges(
             device, random_seed=settings.random_judges, flip=settings.flip, cache=features
@@ -190,7 +192,7 @@ class Run:
     def _set_up(self, plan: Plan) -> None:
         tasks = tuple(dict.fromkeys(KINDS[case.kind].task for case in plan.cases))
         settings = self.settings
-        setup = Setup(settings.size, self.body, self._device, settings.seed, tasks)
+        setup = Setup(settings.size, self.body, self._device, settings.seed, tasks, self._precision)
         for method in () if self._is_set_up else self.methods:
             try:
                 method.setup(setup)

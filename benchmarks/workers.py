@@ -35,6 +35,7 @@ class RunDescription:
     protocol: str = ""  # id or folder; empty: the dataset's own, else the shipped one
     body: str = "open"  # "open", or the file of an SMPL body
     device: str = "cpu"
+    precision: str = "auto"  # of networks
     keep: Keep = "some"
     threads: int = 1  # of one process
     retry_failed: bool = False
@@ -67,6 +68,7 @@ class RunDescription:
             self.out,
             body=load_body(self.body),
             device=self.device,
+            precision=self.precision,
             truths=TruthTables(self.root),
             keep=self.keep,
             threads=self.threads,

@@ -28,6 +28,8 @@ _CHANNELS, _SIZE = (
     64,
 )  # of the convolution: a layer in the middle of our networks, at 256 pixels
 _FILE = "precision.json"
+_measured: dict[str, Precision] = {}
+"""By machine_id; so that a process whose cache cannot be written decides once."""
 
 
 def resolve_precision(choice: str, device: str = "cpu") -> Precision:
@@ -46,11 +48,14 @@ def resolve_precision(choice: str, device: str = "cpu") -> Precision:
         return choice
     if device != "cpu":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    kept = _read_kept()
-    if kept is None:
-        kept = fastest_precision()
-        _keep(kept)
-    return kept
+    machine = machine_id()
+    if machine not in _measured:
+        kept = _read_kept()
+        if kept is None:
+            kept = fastest_precision()
+            _keep(kept)
+        _measured[machine] = kept
+    return _measured[machine]
 
 
 def fastest_precision() -> Precision:

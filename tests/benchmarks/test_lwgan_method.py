@@ -21,6 +21,7 @@ from iper_toolkit.clip import Dataset
 from iper_toolkit.images import read_image
 from iper_toolkit.protocols import Protocol
 from iper_toolkit.true_pictures import TruthTables
+from lwgan import precision
 from lwgan.checkpoints import CheckpointError, Origin, load_checkpoint, save_checkpoint
 from lwgan.generators import GeneratorConfig, build_generator
 from lwgan.person import Dressed, Person
@@ -237,7 +238,9 @@ def test_each_person_is_learned_first(
     save_checkpoint(path, build_generator(small), surface=tables.id, origin=Origin("trained"))
     learned: list[tuple[list[str], str]] = []
 
-    def learn(people: Any, checkpoint: Any, body: Any, *, preset: str, device: str) -> Any:
+    def learn(
+        people: Any, checkpoint: Any, body: Any, *, preset: str, device: str, precision: str
+    ) -> Any:
         learned.append(([person.name for person in people], preset))
         return checkpoint
 
@@ -248,6 +251,61 @@ def test_each_person_is_learned_first(
     assert learned
     assert all(preset == "thorough" for _, preset in learned)
     assert max(len(names) for names, _ in learned) == 2  # who wears, and whose clothes they are
+
+
+@pytest.mark.parametrize(
+    ("fastest", "asked", "used", "suffix"),
+    [
+        ("float32", "auto", "float32", ""),
+        ("bfloat16", "auto", "bfloat16", "-bfloat16"),
+        ("bfloat16", "float32", "float32", ""),
+        ("float32", "bfloat16", "bfloat16", "-bfloat16"),
+    ],
+)
+def test_the_precision_is_used_and_recorded(
+    weights: Path,
+    fastest: str,
+    asked: str,
+    used: str,
+    suffix: str,
+    dataset: Any,
+    every_task: Protocol,
+    tmp_path: Path,
+    body: Body,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(precision, "_measured", {precision.machine_id(): fastest})
+    dtypes: list[torch.dtype] = []
+    entered = lwgan_method.set_scene
+
+    def enter(*args: Any, **kwargs: Any) -> Any:
+        dtypes.append(kwargs["dtype"])
+        return entered(*args, **kwargs)
+
+    monkeypatch.setattr(lwgan_method, "set_scene", enter)
+    settings = Settings(task="imitation", size=SIZE, metrics=("l1",), max_frames=1)
+    method, out = load_method(f"lwgan:{weights}"), tmp_path / "run"
+    run_all(Run(dataset, every_task, [method], settings, out, body=body, precision=asked))
+    assert set(dtypes) == {getattr(torch, used)}
+    versions = set(read_rows(out / "rows.parquet").column("method_version").to_pylist())
+    assert len(versions) == 1
+    assert versions.pop().endswith(f"random{suffix}")
+    # The same command on a machine that takes the other one is refused, and mixes nothing.
+    other = "float32" if used == "bfloat16" else "bfloat16"
+    again = load_method(f"lwgan:{weights}")
+    with pytest.raises(ValueError, match=r"in version .*; now it is"):
+        run_all(Run(dataset, every_task, [again], settings, out, body=body, precision=other))
+
+
+def test_the_precision_of_learning_is_recorded(body: Body) -> None:
+    method = LwganMethod("attlwb-small+quick")
+    method.setup(Setup(SIZE, body, precision="bfloat16"))
+    assert method.version == "1-quick-learned-bfloat16-bfloat16"
+    method.setup(Setup(SIZE, body, precision="float32"))
+    assert method.version == "1-quick"
+    reference = LwganMethod("attlwb-small+official")  # learns in float32 always
+    reference.setup(Setup(SIZE, body, precision="bfloat16"))
+    assert reference.version == "1-official-bfloat16"
 
 
 def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from lwgan.training_config import CONFIGS
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("IPER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(precision, "_measured", {})
     return tmp_path / "cache"
 
 
@@ -57,7 +58,28 @@ def test_a_damaged_or_unwritable_cache_costs_a_measurement_only(
     (cache / "precision.json").write_text(content)
     assert resolve_precision("auto") == "float32"
     monkeypatch.setenv("IPER_CACHE", str(cache / "precision.json" / "below a file"))
+    precision._measured.clear()
     assert resolve_precision("auto") == "float32"
+
+
+def test_a_process_decides_once_though_nothing_can_be_kept(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pictures of one run are not drawn in two precisions because a second measurement came out otherwise."""
+    cache.parent.mkdir(exist_ok=True)
+    cache.write_text("a file where the folder should be")
+    monkeypatch.setattr(precision, "measure_convolution", lambda name: float(name == "bfloat16"))
+    assert resolve_precision("auto") == "float32"
+    monkeypatch.setattr(precision, "measure_convolution", lambda name: float(name == "float32"))
+    assert resolve_precision("auto") == "float32"
+
+
+def test_another_process_takes_what_was_kept(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "measure_convolution", lambda name: float(name == "float32"))
+    assert resolve_precision("auto") == "bfloat16"
+    precision._measured.clear()
+    monkeypatch.setattr(precision, "measure_convolution", lambda name: pytest.fail("measured"))
+    assert resolve_precision("auto") == "bfloat16"
 
 
 def test_measuring_takes_a_moment() -> None:
