@@ -30,9 +30,12 @@ def test_the_faster_one_is_taken_and_remembered(
     seconds: dict[str, float], expected: str, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(
-        precision, "measure_convolution", lambda name: asked.append(name) or seconds[name]
-    )
+
+    def measure(name: str) -> float:
+        asked.append(name)
+        return seconds[name]
+
+    monkeypatch.setattr(precision, "measure_convolution", measure)
     assert resolve_precision("auto") == resolve_precision("auto") == expected
     assert asked == ["float32", "bfloat16"]
     assert json.loads((cache / "precision.json").read_text()) == {precision.machine_id(): expected}
