@@ -2,14 +2,11 @@
 
 Frame number k is the k-th frame that a player shows, always: frames are decoded in order and counted, never sought,
 because time stamps, edit lists, open GOPs and B-frames make a seek miss. What a decoder reports as damaged is an error.
-PyAV (FFmpeg) is the decoder; decord can be named instead, for videos that it reads correctly: it knows no rotation, edit list
-or AV1, and reads 10-bit, interlaced and odd-width video differently.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -18,22 +15,38 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from iper_toolkit.images import check_pixels
+from iper_toolkit.decoders import (
+    DECODERS,
+    BrokenVideo,
+    decoder_id,
+    decoder_name,
+    is_turned,
+    open_decoder,
+    open_video,
+    shown_frames,
+    turn_upright,
+)
 
 if TYPE_CHECKING:
     import av.container
-    import av.stream
-    import av.video.stream
+
+__all__ = [
+    "DECODERS",
+    "VIDEO_SUFFIXES",
+    "BrokenVideo",
+    "FrameCursor",
+    "VideoInfo",
+    "decoder_id",
+    "decoder_name",
+    "probe",
+    "read_comment_tag",
+    "read_frames",
+    "write_video",
+]
 
 VIDEO_SUFFIXES = (
     ".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".3gp", ".wmv", ".flv",
 )  # fmt: skip
-
-DECODERS = ("auto", "decord", "pyav")
-
-
-class BrokenVideo(ValueError):
-    """A video cannot be read to its end; the message names it and says where it stopped."""
 
 
 @dataclass(frozen=True)
@@ -59,26 +72,21 @@ def probe(path: Path) -> VideoInfo:
     Raises:
         BrokenVideo: it cannot be opened, is damaged, or ends before its header says.
     """
-    import av
-
-    with _named_errors(path), av.open(str(path), metadata_errors="replace") as container:
-        stream = _video_stream(container, path)
-        comment = _comment(container)
-        first, stamps, num_frames = None, _Stamps(), 0
-        for frame in _shown_frames(container, stream, path):
+    with open_video(path) as (container, stream):
+        first, stamps = None, _Stamps()
+        for frame in shown_frames(container, stream, path):
             first = first or frame
             stamps.add(frame)
-            num_frames += 1
         if first is None:
             raise BrokenVideo(f"{path} has no frame that can be decoded; copy it again.")
-        height, width = _upright(first.to_ndarray(format="gray"), first).shape
+        height, width = turn_upright(first.to_ndarray(format="gray"), first).shape
         return VideoInfo(
             width=width,
             height=height,
             fps=stamps.frames_a_second(stream.average_rate or stream.guessed_rate),
-            num_frames=num_frames,
-            comment=comment,
-            turned=first.rotation % 360 != 0,
+            num_frames=stamps.num_frames,
+            comment=_comment(container),
+            turned=is_turned(first),
         )
 
 
@@ -86,31 +94,47 @@ class _Stamps:
     """The time stamps of frames, and the rate that they mean."""
 
     _USUAL_FPS = 30.0
-    _TOLERANCE = 0.02  # a container's rate that is no farther off is taken as exact
+    _FASTEST_USUAL = (
+        250  # a header that says more and has no stamps to prove it means a clock, not a rate
+    )
 
     def __init__(self) -> None:
+        self.num_frames = 0
         self._times: list[float] = []
+        self._numbers: list[int] = []
+        self._unit = 0.0
 
     def add(self, frame: av.VideoFrame) -> None:
         if frame.time is not None:
             self._times.append(frame.time)
+            self._numbers.append(self.num_frames)
+            self._unit = float(frame.time_base or 0)
+        self.num_frames += 1
 
     def frames_a_second(self, promised: Fraction | None) -> float:
-        """The container's rate, unless it disagrees with the frames over the span of their stamps."""
+        """The container's rate if it agrees with the stamps to half a frame over the video, else theirs.
+
+        Containers write rates that are rounded, meant for a clock (1000 for milliseconds) or wrong.
+        """
         rate = float(promised) if promised else 0.0
-        steps = len(set(self._times)) - 1
-        if steps < 1:  # one frame, or no stamps: there is nothing to compare with
-            return rate if 1 <= rate <= _MOST_FPS / 4 else self._USUAL_FPS
-        measured = steps / (max(self._times) - min(self._times))
-        return rate if abs(rate / measured - 1) <= self._TOLERANCE else measured
+        steps = self._numbers[-1] - self._numbers[0] if self._numbers else 0
+        span = max(self._times) - min(self._times) if self._times else 0.0
+        if span <= 0 or steps < 1:  # one frame, or no stamps: there is nothing to compare with
+            return rate if 1 <= rate <= self._FASTEST_USUAL else self._USUAL_FPS
+        tolerance = min(0.5, 0.05 * steps) + self._unit * rate  # stamps are rounded to their unit
+        measured = steps / span
+        return rate if abs(span * rate - steps) <= tolerance and rate / measured < 2 else measured
 
 
 def read_comment_tag(path: Path) -> str:
     """The file's own comment; opens the container and decodes nothing."""
-    import av
-
-    with _named_errors(path), av.open(str(path), metadata_errors="replace") as container:
+    with open_video(path) as (container, _):
         return _comment(container)
+
+
+def _comment(container: av.container.InputContainer) -> str:
+    tags = {key.lower(): value for key, value in container.metadata.items()}
+    return tags.get("comment", "")
 
 
 def read_frames(
@@ -128,7 +152,7 @@ def read_frames(
         (H, W, 3) RGB uint8, in the order of `indices`.
     """
     if indices is None:
-        yield from _decode(path, decoder)
+        yield from open_decoder(path, decoder)[0]
         return
     wanted = [int(index) for index in indices]
     if wanted != sorted(wanted) or (wanted and wanted[0] < 0):
@@ -167,7 +191,7 @@ class FrameCursor:
         if self._last is not None and self._last[0] == index:
             return self._last[1]
         if self._frames is None or index < self._next:
-            self._frames, self._skip = _open_decoder(self.path, self._decoder)
+            self._frames, self._skip = open_decoder(self.path, self._decoder)
             self._next = 0
         if index > self._next:
             self._skip(index - self._next)
@@ -240,215 +264,3 @@ def write_video(
             raise ValueError(f"{path}: there is no frame to write.")
         container.mux(stream.encode())
     return written
-
-
-def decoder_name(decoder: str = "auto") -> str:
-    """Which decoder "auto" means: PyAV."""
-    if decoder not in DECODERS:
-        raise ValueError(f"Unknown decoder {decoder!r}. Choose one of: {', '.join(DECODERS)}.")
-    return "pyav" if decoder == "auto" else decoder
-
-
-def decoder_id() -> str:
-    """The decoder with its versions, as tables record it: other versions may decode other pixels."""
-    import av
-
-    codec = ".".join(map(str, av.library_versions["libavcodec"]))
-    return f"pyav {av.__version__}, libavcodec {codec}"
-
-
-# ------------------------------------------------------------------------------------ the two engines
-
-
-def _decode(path: Path, decoder: str) -> Iterator[NDArray[np.uint8]]:
-    frames, _ = _open_decoder(path, decoder)
-    yield from frames
-
-
-def _open_decoder(
-    path: Path, decoder: str
-) -> tuple[Iterator[NDArray[np.uint8]], Callable[[int], None]]:
-    """Frames from the first one on, and a function that skips some without converting them."""
-    return _open_decord(path) if decoder_name(decoder) == "decord" else _open_pyav(path)
-
-
-def _open_decord(path: Path) -> tuple[Iterator[NDArray[np.uint8]], Callable[[int], None]]:
-    import decord
-
-    try:
-        reader = decord.VideoReader(str(path), num_threads=1)
-    except (RuntimeError, decord.DECORDError) as error:
-        raise BrokenVideo(f"{path} cannot be opened as a video; copy it again.") from error
-    position = 0
-
-    def read() -> NDArray[np.uint8]:
-        nonlocal position
-        try:
-            frame = np.asarray(reader.next().asnumpy(), np.uint8)
-        except (RuntimeError, StopIteration, decord.DECORDError) as error:
-            raise _broken_at(path, position) from error
-        # It takes the bytes of a row over the width for the channels. Rows are padded, so where the width
-        # divides them (16, 24, 48 and 72 pixels) it gives 4 or 6, in a picture out of joint; else it is right.
-        if frame.shape[2] != 3:
-            raise ValueError(
-                f"decord reads {path} as {frame.shape[2]} channels, as it does with some small widths. Read it "
-                "with the decoder 'auto' or 'pyav'."
-            )
-        position += 1
-        return frame
-
-    def skip(count: int) -> None:
-        for _ in range(min(count, len(reader) - position)):  # its own seeking misses frames
-            read()
-
-    def frames() -> Iterator[NDArray[np.uint8]]:
-        while position < len(reader):
-            yield read()
-
-    return frames(), skip
-
-
-def _open_pyav(path: Path) -> tuple[Iterator[NDArray[np.uint8]], Callable[[int], None]]:
-    to_skip = 0
-
-    def skip(count: int) -> None:
-        nonlocal to_skip
-        to_skip += count
-
-    def frames() -> Iterator[NDArray[np.uint8]]:
-        nonlocal to_skip
-        import av
-
-        with _named_errors(path), av.open(str(path), metadata_errors="replace") as container:
-            stream = _video_stream(container, path)
-            for frame in _shown_frames(container, stream, path):
-                if to_skip:
-                    to_skip -= 1
-                    continue
-                yield _upright(frame.to_ndarray(format="rgb24"), frame)
-
-    return frames(), skip
-
-
-def _shown_frames(
-    container: av.container.InputContainer, stream: av.video.stream.VideoStream, path: Path
-) -> Iterator[av.VideoFrame]:
-    """The frames that a player shows, in that order.
-
-    A recording may begin within a group of pictures: what cannot be decoded before its first keyframe is not shown.
-
-    Raises:
-        BrokenVideo: the decoder reports damage, a frame changes its size, or the file ends before its header says.
-    """
-    import av
-
-    check_pixels(stream.width or 0, stream.height or 0, path)
-    stream.codec_context.thread_count = 1
-    stream.codec_context.options = {"err_detect": "explode"}
-    position, num_packets = 0, 0
-    first_size: tuple[int, int] | None = None
-    has_begun, first_stamp = False, None  # whether a keyframe was there, and its stamp
-    begins_within = False  # packets lie before the first keyframe, in the file or on the screen
-    end = 0
-    for packet in container.demux(stream):
-        num_packets += packet.size > 0
-        if packet.is_keyframe and not has_begun:
-            has_begun, first_stamp = True, packet.pts
-        if packet.pts is not None:
-            end = max(end, packet.pts + (packet.duration or 0))
-            if position == 0 and first_stamp is not None and packet.pts < first_stamp:
-                begins_within = True
-        if packet.size and not has_begun:
-            begins_within = True
-        damage = "the container says so" if packet.is_corrupt else ""
-        with _decoder_errors() as errors:
-            try:
-                frames = packet.decode()
-            except av.error.InvalidDataError as error:
-                damage, frames = str(error.strerror), []
-        damage = damage or (errors[0] if errors else "")
-        if damage and not (begins_within and position == 0):
-            raise _damaged(path, position, damage)
-        for frame in frames:
-            is_leading = begins_within and position == 0
-            if frame.is_corrupt:
-                if is_leading:
-                    continue
-                raise _damaged(path, position, "parts of it were made up")
-            first_size = first_size or (frame.width, frame.height)
-            if (frame.width, frame.height) != first_size:
-                raise BrokenVideo(
-                    f"{path} changes from {first_size[0]} x {first_size[1]} to {frame.width} x {frame.height} "
-                    f"pixels at frame {position}; cut it there, or encode it at one size."
-                )
-            position += 1
-            yield frame
-    rate, unit = stream.average_rate, stream.time_base
-    if position and num_packets < stream.frames and stream.duration and rate and unit:
-        frame_length = 1 / (rate * unit)
-        if (stream.start_time or 0) + stream.duration - end > 1.5 * frame_length:
-            raise _broken_at(path, position)
-
-
-@contextmanager
-def _decoder_errors() -> Iterator[list[str]]:
-    """What FFmpeg reports as errors within the block, of this thread alone."""
-    import av.logging
-
-    found: list[str] = []
-    before = av.logging.get_level()
-    av.logging.set_level(av.logging.ERROR)
-    try:
-        with av.logging.Capture(local=True) as logged:
-            yield found
-        found += [text.strip() for level, _, text in logged if level <= av.logging.ERROR]
-    finally:
-        av.logging.set_level(before)
-
-
-def _damaged(path: Path, position: int, damage: str) -> BrokenVideo:
-    return BrokenVideo(
-        f"{path} is damaged at frame {position} ({damage.strip().rstrip('.')}); copy or download it again."
-    )
-
-
-def _broken_at(path: Path, position: int) -> BrokenVideo:
-    return BrokenVideo(
-        f"{path} cannot be decoded past frame {position}: it is cut short or damaged; copy or "
-        "download it again."
-    )
-
-
-def _video_stream(
-    container: av.container.InputContainer, path: Path
-) -> av.video.stream.VideoStream:
-    if not container.streams.video:
-        raise BrokenVideo(f"{path} holds no video stream.")
-    return container.streams.video[0]
-
-
-def _comment(container: av.container.InputContainer) -> str:
-    tags = {key.lower(): value for key, value in container.metadata.items()}
-    return tags.get("comment", "")
-
-
-def _upright(image: NDArray[Any], frame: av.VideoFrame) -> NDArray[Any]:
-    """Turn a frame as its display matrix says (counter-clockwise degrees, as PyAV gives them)."""
-    quarter_turns = round(frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(image, quarter_turns)) if quarter_turns else image
-
-
-@contextmanager
-def _named_errors(path: Path) -> Iterator[None]:
-    """PyAV's errors become `BrokenVideo` with the file's name and what to do."""
-    import av
-
-    try:
-        yield
-    except av.error.FileNotFoundError as error:
-        raise FileNotFoundError(f"{path} is not there.") from error
-    except av.error.FFmpegError as error:
-        raise BrokenVideo(
-            f"{path} cannot be opened as a video ({error.strerror}): it is cut short or no video "
-            "at all; copy or download it again."
-        ) from error
