@@ -17,6 +17,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from iper_toolkit.images import check_pixels
+
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # What a file is whose first bytes are these (offset 0), for the message alone.
 _KINDS = {
@@ -100,6 +102,7 @@ def read_given_picture(path: Path, size: int | None = None) -> NDArray[np.uint8]
         raise ValueError(
             f"{path} says that it is to be turned (EXIF orientation {chunks['eXIf']}); store the pixels upright."
         )
+    check_pixels(width, height, path)
     image = cv2.imdecode(
         np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
     )

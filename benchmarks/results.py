@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from iper_toolkit.atomic import write_atomically
 
-SCHEMA_VERSION = "2"
+SCHEMA_VERSION = "3"
 
 _COLUMNS: tuple[tuple[str, pa.DataType, str], ...] = (
     ("method", pa.string(), "name of the method"),
@@ -71,6 +71,7 @@ _COLUMNS: tuple[tuple[str, pa.DataType, str], ...] = (
     ),
     ("synthetic", pa.bool_(), "whether the people are drawn, not filmed"),
     ("code_version", pa.string(), "version of this package"),
+    ("decoder", pa.string(), "what decoded the videos, with its versions; empty: not known"),
 )
 SCHEMA = pa.schema(
     [
@@ -127,6 +128,7 @@ class CaseFacts:
     dataset_digest: str
     synthetic: bool
     code_version: str
+    decoder: str = ""
 
 
 @dataclass(frozen=True)

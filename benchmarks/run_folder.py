@@ -76,6 +76,7 @@ from iper_toolkit.cases import Case
 from iper_toolkit.images import RESIZE_ID, write_image
 from iper_toolkit.protocols import Protocol as CaseTables
 from iper_toolkit.true_pictures import TruthTables
+from iper_toolkit.video import decoder_id
 
 # What only a dataset's folder holds.
 _OF_A_DATASET = ("dataset.toml", "manifests", "images_HD")
@@ -357,6 +358,7 @@ class RunFolder:
             dataset_digest=self._digest_of_truth(case),
             synthetic=self._dataset.synthetic,
             code_version=iper_toolkit.__version__,
+            decoder=decoder_id(),
         )
 
     def _digest_of_truth(self, case: Case) -> str:

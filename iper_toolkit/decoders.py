@@ -151,14 +151,9 @@ def shown_frames(
                 )
             position += 1
             yield frame
-    if (
-        position
-        and num_packets < stream.frames
-        and stream.duration
-        and stream.average_rate
-        and stream.time_base
-    ):
-        frame_length = 1 / (stream.average_rate * stream.time_base)
+    rate, unit = stream.average_rate, stream.time_base
+    if position and num_packets < stream.frames and stream.duration and rate and unit:
+        frame_length = 1 / (rate * unit)
         if (stream.start_time or 0) + stream.duration - end > 1.5 * frame_length:
             raise _broken_at(path, position)
 
@@ -410,6 +405,9 @@ def _open_decord(path: Path) -> tuple[Frames, Callable[[int], None]]:
     return frames(), skip
 
 
+_DECORD_IS_RIGHT_ON = ("h264", "hevc", "vp8", "vp9", "mpeg2video")
+
+
 def _check_that_decord_is_right(path: Path, num_frames: int) -> None:
     """Raise ValueError for the videos that decord reads otherwise than PyAV; decodes the video once."""
     first, count = None, 0
@@ -419,7 +417,9 @@ def _check_that_decord_is_right(path: Path, num_frames: int) -> None:
             if frame.interlaced_frame:
                 raise _not_by_decord(path, "progressive, and it is interlaced")
             count += 1
-        codec = stream.codec_context.name
+        codec, form = stream.codec_context.name, container.format.name
+    if codec not in _DECORD_IS_RIGHT_ON or form == "mpegts":
+        raise _not_by_decord(path, f"{codec} in {form} with other pixels, or in another order")
     if first is None or count != num_frames:
         raise _not_by_decord(path, f"{num_frames} frames; it shows {count}")
     if is_turned(first):

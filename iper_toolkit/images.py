@@ -5,6 +5,9 @@ Pictures are RGB uint8 ``(H, W, 3)``; masks and other maps uint8 ``(H, W)``.
 
 from __future__ import annotations
 
+import io
+import re
+import warnings
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,6 +53,12 @@ def decode_image(data: bytes, name: Path | str) -> NDArray[np.uint8]:
         return _decode_jpeg(data, name)
     if data[:8] == _PNG_SIGNATURE:
         _check_png(data, name)
+    else:
+        _check_other(data, name)
+    return _decode_by_opencv(data, name)
+
+
+def _decode_by_opencv(data: bytes, name: Path | str) -> NDArray[np.uint8]:
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     if image is None:
         raise ValueError(f"{name} is not a picture that can be read; copy or download it again.")
@@ -61,27 +70,69 @@ def _decode_jpeg(data: bytes, name: Path | str) -> NDArray[np.uint8]:
     import simplejpeg
 
     try:
-        height, width, colours, _ = simplejpeg.decode_jpeg_header(data, strict=False)
+        height, width, _, _ = simplejpeg.decode_jpeg_header(data, strict=False)
         check_pixels(width, height, name)
-        try:
-            image = simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True)
-        except ValueError as error:
-            # Some cameras pad; nothing of the picture is lost by that. CMYK is converted by OpenCV alone.
-            if "extraneous bytes" not in str(error) and colours not in ("CMYK", "YCCK"):
-                raise
-            image = None
+        image = simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True)
     except TooLarge:
         raise
-    except ValueError as error:
-        is_short = "remature end" in str(error)
-        damage = f"cut short ({len(data)} bytes)" if is_short else f"damaged ({error})"
+    except (ValueError, KeyError) as error:  # KeyError: the header ends before it names the colours
+        if _is_only_padded(data, str(error)):
+            return _decode_by_opencv(data, name)
+        damage = f"damaged ({error})" if _end_of_jpeg(data) else f"cut short ({len(data)} bytes)"
         raise ValueError(f"{name} is {damage}; copy or download it again.") from None
-    if image is not None and not _is_turned(data):
-        return np.asarray(image, np.uint8)
-    turned = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
-    if turned is None:
-        raise ValueError(f"{name} is not a picture that can be read; copy or download it again.")
-    return np.asarray(turned, np.uint8)
+    return _decode_by_opencv(data, name) if _has_exif(data) else np.asarray(image, np.uint8)
+
+
+def _is_only_padded(data: bytes, error: str) -> bool:
+    """Whether all that a decoder complains of is zeros between the picture and its end, which some cameras write."""
+    told = re.search(r"(\d+) extraneous bytes before marker 0xd9", error)
+    end = _end_of_jpeg(data)
+    if told is None or end is None:
+        return False
+    padding = int(told[1])
+    return data[end - padding : end] == bytes(padding)
+
+
+def _end_of_jpeg(data: bytes) -> int | None:
+    """Where the end marker of the picture lies (those of thumbnails are within segments); None: there is none."""
+    position = max((position for position, _, _ in _jpeg_segments(data)), default=2)
+    end = data.find(b"\xff\xd9", position)
+    return None if end < 0 else end
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """(position, marker, body) of each segment up to the picture itself, which begins with 0xDA."""
+    position = 2
+    while position + 4 <= len(data) and data[position] == 0xFF:
+        marker = data[position + 1]
+        if marker == 0xFF:  # a byte that fills up
+            position += 1
+            continue
+        length = int.from_bytes(data[position + 2 : position + 4], "big")
+        yield position, marker, data[position + 4 : position + 2 + length]
+        if marker == 0xDA:
+            return
+        position += 2 + length
+
+
+def _check_other(data: bytes, name: Path | str) -> None:
+    """Compare the size that a header of another format claims; nothing is decoded."""
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit is ours
+            with Image.open(io.BytesIO(data)) as image:
+                width, height = image.size
+    except Image.DecompressionBombError as error:
+        raise TooLarge(
+            f"{name} is too large ({error}); pictures have at most {MAX_PIXELS} pixels. Make it smaller."
+        ) from None
+    except Exception as error:  # Pillow's readers raise many kinds
+        raise ValueError(
+            f"{name} is not a picture that can be read (JPEG, PNG, WebP, BMP or TIFF); copy or download it again."
+        ) from error
+    check_pixels(width, height, name)
 
 
 class TooLarge(ValueError):
@@ -96,15 +147,9 @@ def check_pixels(width: int, height: int, name: Path | str) -> None:
         )
 
 
-def _is_turned(data: bytes) -> bool:
-    """Whether a JPEG's EXIF asks for another orientation."""
-    position = 2
-    while position + 4 <= len(data) and data[position] == 0xFF and data[position + 1] != 0xDA:
-        length = int.from_bytes(data[position + 2 : position + 4], "big")
-        if data[position + 1] == 0xE1 and data[position + 4 : position + 8] == b"Exif":
-            return True  # OpenCV looks what it says
-        position += 2 + length
-    return False
+def _has_exif(data: bytes) -> bool:
+    """Whether a JPEG has EXIF data, which may ask for another orientation; OpenCV knows."""
+    return any(marker == 0xE1 and body[:4] == b"Exif" for _, marker, body in _jpeg_segments(data))
 
 
 def _check_png(data: bytes, name: Path | str) -> None:
@@ -183,15 +228,9 @@ def read_comment(data: bytes) -> str:
 
 
 def _jpeg_comments(data: bytes) -> Iterator[str]:
-    position = 2
-    while position + 4 <= len(data) and data[position] == 0xFF:
-        marker = data[position + 1]
-        length = int.from_bytes(data[position + 2 : position + 4], "big")
-        if marker == 0xDA:  # the picture itself begins
-            break
+    for _, marker, body in _jpeg_segments(data):
         if marker == 0xFE:
-            yield data[position + 4 : position + 2 + length].decode("utf-8", "replace")
-        position += 2 + length
+            yield body.decode("utf-8", "replace")
 
 
 def _png_comments(data: bytes) -> Iterator[str]:

@@ -286,8 +286,12 @@ def stage_key(stage: Stage, work: ClipWork, stamp: str, keys: dict[str, str]) ->
     if stage.name == "source":
         return source_key(stamp)
     content: dict[str, Any] = {"stage": stage.name, "version": stage.version}
-    digests = read_json(work.made("source", "source.json"))["digests"]
-    content["source"] = {role: digests.get(role) for role in stage.reads}
+    source = read_json(work.made("source", "source.json"))
+    content["source"] = {role: source["digests"].get(role) for role in stage.reads}
+    if work.clip.kind == "video":
+        content["facts"] = source[
+            "facts"
+        ]  # found by decoding: another decoder may see another number of frames
     content["needs"] = {name: keys[name] for name in stage.needs}
     chosen = asdict(work.options)
     if "body" in stage.options:

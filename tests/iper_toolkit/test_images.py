@@ -172,3 +172,69 @@ def test_a_picture_that_claims_too_many_pixels_is_refused_before_it_is_decoded()
     png[16:24] = (60_000).to_bytes(4, "big") * 2
     with pytest.raises(ValueError, match=r"60000 x 60000 pixels; pictures have at most"):
         decode_image(bytes(png), "x")
+
+
+def photo(size: tuple[int, int] = (90, 160)) -> np.ndarray:
+    """Smooth noise, of which a JPEG is as dense as one of a photo."""
+    noise = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    smooth = cv2.GaussianBlur(noise, (0, 0), 2)
+    return np.asarray(cv2.normalize(smooth, None, 0, 255, cv2.NORM_MINMAX), np.uint8)
+
+
+@pytest.mark.parametrize("padding", [b"\0" * 40, b"\xff" * 9])
+def test_a_jpeg_may_be_padded_before_its_end(padding: bytes) -> None:
+    data = encode_image(photo(), ".jpg")
+    padded = data[:-2] + padding + data[-2:]
+    assert np.array_equal(decode_image(padded, "a.jpg"), decode_image(data, "a.jpg"))
+
+
+def test_bytes_that_are_left_over_in_a_jpeg_are_damage() -> None:
+    data = encode_image(photo(), ".jpg")
+    for rest in (b"\x12\x34" * 8, b"\0" * 8 + b"\x55"):
+        with pytest.raises(ValueError, match=r"a\.jpg is damaged .*extraneous"):
+            decode_image(data[:-2] + rest + data[-2:], "a.jpg")
+
+
+def test_a_jpeg_with_a_thumbnail_is_cut_short_wherever_it_ends() -> None:
+    """The thumbnail within the EXIF segment has an end marker of its own."""
+    data, thumbnail = encode_image(photo(), ".jpg"), encode_image(photo((16, 28)), ".jpg")
+    exif = b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0" + thumbnail
+    whole = data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + data[2:]
+    assert np.array_equal(decode_image(whole, "a.jpg"), decode_image(data, "a.jpg"))
+    for length in range(len(exif), len(whole) - 1, 97):
+        with pytest.raises(ValueError, match=r"a\.jpg is cut short"):
+            decode_image(whole[:length], "a.jpg")
+
+
+@pytest.mark.parametrize("options", [[], [cv2.IMWRITE_JPEG_PROGRESSIVE, 1]])
+def test_most_damaged_jpegs_are_refused(options: list[int]) -> None:
+    """OpenCV shows all of these. Where the Huffman code finds its way back, nobody can tell."""
+    data = cv2.imencode(".jpg", photo(), options)[1].tobytes()
+    chance, refused = np.random.default_rng(0), 0
+    for _ in range(60):
+        broken = bytearray(data)
+        for position in chance.integers(650, len(data) - 2, 10):
+            broken[position] ^= 1 << int(chance.integers(8))
+        try:
+            decode_image(bytes(broken), "a.jpg")
+        except ValueError:
+            refused += 1
+    assert refused >= 54
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".bmp", ".tiff"])
+def test_other_formats_are_read_as_far_as_they_are_not_too_large(
+    suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = cv2.imencode(suffix, photo()[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, 101])[1].tobytes()
+    assert np.array_equal(decode_image(data, "a"), photo())
+    monkeypatch.setattr("iper_toolkit.images.MAX_PIXELS", 90 * 160 - 1)
+    with pytest.raises(ValueError, match="160 x 90 pixels; pictures have at most 14399"):
+        decode_image(data, "a")
+
+
+def test_a_bmp_that_claims_a_billion_pixels() -> None:
+    data = bytearray(cv2.imencode(".bmp", photo())[1].tobytes())
+    data[18:26] = struct.pack("<ii", 30000, 30000)
+    with pytest.raises(ValueError, match="pictures have at most 100000000 pixels"):
+        decode_image(bytes(data), "a.bmp")

@@ -370,7 +370,7 @@ def test_copies_have_the_names_of_their_files(own: Path, tmp_path: Path) -> None
     """What else lies in the cache, such as a result that finds no room, keeps its whole path."""
     root = tmp_path / "cache" / "0123"
     files = raw.find_raw_files(own / "dance.mp4")
-    result = root / "cache" / "proxy-v1" / "clip" / "proxy.mp4"
+    result = root / "cache" / "proxy-v2" / "clip" / "proxy.mp4"
     for reason, expected in [
         ("clip.mp4: cut off", f"{files.source}: cut off"),
         (f"{root}/clip.json: no frames", f"{files.keypoints}: no frames"),
