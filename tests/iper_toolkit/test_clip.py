@@ -79,8 +79,8 @@ def test_reading_in_pieces_is_one_pass(video_clip: Clip, monkeypatch: pytest.Mon
     from iper_toolkit import video
 
     opened = []
-    open_decoder = video._open_decoder
-    monkeypatch.setattr(video, "_open_decoder", lambda *a: opened.append(1) or open_decoder(*a))
+    open_decoder = video.open_decoder
+    monkeypatch.setattr(video, "open_decoder", lambda *a: opened.append(1) or open_decoder(*a))
     for first in range(0, 8, 2):
         video_clip.frames([first, first + 1], 32)
     assert len(opened) == 1
