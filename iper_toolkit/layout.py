@@ -37,6 +37,8 @@ MASK_ENDING = "_mask"
 MOTION_SYNTHETIC, FASHION_VIDEO = "MotionSynthetic", "FashionVideo"
 
 _INFO_KEYS = ("name", "synthetic", "licence", "consent", "body_id", "clips", "complete")
+_SYNTHETIC_KEYS = ("purpose", "note", "seed", "size", "format", "generator_version")
+"""What `iper synth` writes besides."""
 _CLIP_KEYS = ("subject", "outfit", "action", "split", "licence", "consent")
 _IPER_NAME = re.compile(r"(\d{3})_(\d+)_(\d+)")
 
@@ -116,7 +118,8 @@ def read_dataset_info(root: Path) -> DatasetInfo:
     entries = table.get("clips", {})
     if not isinstance(entries, dict) or not all(isinstance(e, dict) for e in entries.values()):
         raise ValueError(f'{path}: clips are tables, [clips."NAME"]. Correct it or remove it.')
-    _check_keys(path, "", table, _INFO_KEYS)
+    written = _SYNTHETIC_KEYS if table.get("synthetic") is True else ()
+    _check_keys(path, "", {k: v for k, v in table.items() if k not in written}, _INFO_KEYS)
     for name, entry in entries.items():
         _check_keys(path, f' of [clips."{name}"]', entry, _CLIP_KEYS)
     clips = {

@@ -16,6 +16,7 @@ from iper_toolkit.cli import main
 from iper_toolkit.clip import Dataset
 from iper_toolkit.layout import find_clips, read_dataset_info
 from iper_toolkit.prepare import prepare
+from iper_toolkit.synthetic.dataset import _claim, _settings
 from iper_toolkit.unread import unmatched_names, unread_files
 from iper_toolkit.video import write_video
 
@@ -67,6 +68,12 @@ def test_a_misspelt_key_is_refused(tmp_path: Path, text: str, problem: str) -> N
     (tmp_path / "dataset.toml").write_text(text)
     with pytest.raises(ValueError, match=problem):
         read_dataset_info(tmp_path)
+
+
+def test_what_synth_writes_is_read(tmp_path: Path) -> None:
+    _claim(tmp_path / "data", _settings("few", 1, "frames"))
+    info = read_dataset_info(tmp_path / "data")
+    assert (info.name, info.synthetic, info.complete) == ("synthetic-iper", True, False)
 
 
 def test_files_that_nobody_reads_are_named(tmp_path: Path) -> None:
