@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,7 +19,7 @@ from benchmarks.console import (
     print_problems,
 )
 from benchmarks.run_commands import run, score
-from benchmarks.tasks import KINDS
+from benchmarks.tasks import GROUPS, KINDS, TASKS
 from iper_toolkit import __version__
 from iper_toolkit.plain_text import visible
 
@@ -240,6 +240,88 @@ def selftest(as_json: bool) -> None:
     sys.exit(1 if wrong else 0)
 
 
+@main.command()
+@click.option("--task", type=click.Choice([*TASKS, "all"]), default="imitation", show_default=True)
+@click.option(
+    "--root",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("data"),
+    show_default=True,
+    help="A dataset that `iper prepare` has been through.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="A new or empty folder.",
+)
+@click.option("--protocol", default="", help="Id or folder; default: the dataset's.")
+@click.option("--kind", type=click.Choice([*KINDS, *GROUPS]), default=None, help="As for `run`.")
+@click.option(
+    "--size", type=click.IntRange(16, 4096), default=256, show_default=True, help="Pixels a side."
+)
+@click.option("--num-sources", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--max-frames", type=click.IntRange(0), default=0, help="0: all. As for `run`.")
+@click.option("--subjects", default="", help="Only these people, as 001,004.")
+@click.option("--body", default="open", show_default=True, help="The body of the fits.")
+@JSON_OPTION
+def export(
+    task: str,
+    root: Path,
+    out: Path,
+    protocol: str,
+    kind: str | None,
+    size: int,
+    num_sources: int,
+    max_frames: int,
+    subjects: str,
+    body: str,
+    as_json: bool,
+) -> None:
+    """Write what a method may see of each case as files, for methods that are no Python class.
+
+    Source pictures, driving frames, masks, keypoints, fits, and tables that say which picture is of which frame.
+    A method writes OUT/CASE/00000.png ..., and `score` reads them.
+
+    \b
+    lwgan-bench export --task imitation --root data/ --out cases/
+    lwgan-bench score --pictures cases/ --name ours --task imitation --root data/
+    """
+    with plain_errors():
+        from benchmarks.exporting import export_cases
+        from benchmarks.planning import Settings
+        from benchmarks.tasks import default_kind
+        from iper_toolkit.body import load_body
+        from iper_toolkit.clip import Dataset
+        from iper_toolkit.protocols import load_protocol, protocol_of
+        from iper_toolkit.true_pictures import TruthTables
+
+        dataset = Dataset.open(root)
+        settings = Settings(
+            kind=kind if kind is not None else default_kind(task)[0],
+            size=size,
+            num_sources=num_sources,
+            max_frames=max_frames,
+            subjects=tuple(filter(None, (name.strip() for name in subjects.split(",")))),
+            task=task,  # type: ignore[arg-type]
+        )
+        count, left = export_cases(
+            dataset,
+            load_protocol(protocol) if protocol else protocol_of(root, dataset.name),
+            settings,
+            out,
+            body=load_body(body),
+            truths=TruthTables(root),
+        )
+    if as_json:
+        print_json(out=str(out), cases=count, left_out=left)
+    else:
+        print_problems("left out", left)
+        click.echo(f"{out}: {count} cases. Next, when the pictures are there:")
+        click.echo(f"  lwgan-bench score --pictures {out} --name NAME --root {root} --task {task}")
+    sys.exit(1 if left else 0)
+
+
 @main.command("list")
 @click.argument(
     "what", type=click.Choice(["all", "methods", "metrics", "protocols", "cases"]), default="all"
@@ -254,7 +336,7 @@ def selftest(as_json: bool) -> None:
 @click.option("--protocol", default="", help="For cases: the protocol; default: the dataset's.")
 @JSON_OPTION
 def list_command(what: str, root: Path, protocol: str, as_json: bool) -> None:
-    """Say what there is: methods, metrics, protocols; the cases of a protocol.
+    """Say what there is: methods, metrics, protocols; the cases of a protocol (with --json in plain values).
 
     \b
     lwgan-bench list
@@ -262,6 +344,7 @@ def list_command(what: str, root: Path, protocol: str, as_json: bool) -> None:
     lwgan-bench list cases --protocol iper-v1
     """
     found: dict[str, dict[str, str]] = {}
+    plain: dict[str, Any] = {}
     with plain_errors():
         if what in ("all", "methods"):
             from benchmarks.methods import BUILT_IN, SPECS, describe
@@ -283,9 +366,13 @@ def list_command(what: str, root: Path, protocol: str, as_json: bool) -> None:
                 for name in shipped_protocols()
             }
         if what == "cases":
-            found["cases"] = _cases(root, protocol)
+            from benchmarks.exporting import plain_case
+
+            cases = _cases(root, protocol)
+            found["cases"] = {case.key: _case_in_words(case) for case in cases}
+            plain["cases"] = {case.key: plain_case(case) for case in cases}
     if as_json:
-        print_json(**found)
+        print_json(**(found | plain))
         return
     for title, entries in found.items():
         click.echo(f"{title}:")
@@ -293,7 +380,7 @@ def list_command(what: str, root: Path, protocol: str, as_json: bool) -> None:
             click.echo(visible(f"  {name:24}  {text}"))
 
 
-def _cases(root: Path, protocol: str) -> dict[str, str]:
+def _cases(root: Path, protocol: str) -> list[Case]:
     from benchmarks.planning import check_keys, list_cases
     from iper_toolkit.protocols import load_protocol, protocol_of
     from iper_toolkit.true_pictures import TruthTables
@@ -306,7 +393,7 @@ def _cases(root: Path, protocol: str) -> dict[str, str]:
         tables = protocol_of(root, Dataset.open(root).name)
     cases = list_cases(tables, TruthTables(root), tuple(KINDS))
     check_keys(cases)
-    return {case.key: _case_in_words(case) for case in cases}
+    return cases
 
 
 def _case_in_words(case: Case) -> str:
