@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.footage import Footage
 from benchmarks.methods import Dressed, Motion, Person
 from benchmarks.metrics import METRICS
 from benchmarks.planning import (
@@ -175,6 +176,11 @@ class CaseReader:
             driver=own[drawn.tolist()],
             positions=tuple(drawn.tolist()),
             case_length=len(scored),
+            footage=(
+                Footage(driver, tuple(case.frames[k] for k in drawn.tolist()), self._settings.size)
+                if case.kind != "instant"
+                else None
+            ),
         )
         return ReadCase(
             case=case,

@@ -45,7 +45,7 @@ class Drawing:
         try:
             with self.own_randomness():
                 if self._pictures is None:
-                    self._pictures = iter(self.method.draw(self._motion.copy()))
+                    self._pictures = iter(self.method.draw(self._motion.seen_by(self.method)))
                 for _ in range(count):
                     picture = next(self._pictures, None)
                     if picture is None:

@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.case_reader import CaseReader, ReadCase
+from benchmarks.footage import keypoints_of
 from benchmarks.methods import Dressed
 from benchmarks.planning import PreparedClip, PreparedDataset, Settings, plan_cases
 from benchmarks.tasks import KINDS
@@ -239,20 +240,6 @@ def _write_driver(folder: Path, read: ReadCase, driver: PreparedClip, size: int)
     found = keypoints_of(driver, read.frames, size)
     if found is not None:
         write_atomically(folder / "driver_body25.npy", lambda part: _write_npy(part, found))
-
-
-def keypoints_of(clip: Any, frames: Sequence[int], size: int) -> NDArray[np.float32] | None:
-    """(N, 25, 3) BODY_25 of some frames in pixels of the clip's crop at `size`, confidence; None without any.
-
-    Pixel i has its centre at i + 0.5, as in the source. NaN where a keypoint was not found.
-    """
-    whole = getattr(clip, "keypoints", None)
-    if whole is None or not np.isfinite(whole).any():
-        return None
-    found = np.array(whole, np.float32)[list(frames)]
-    corner = np.array([clip.crop.left, clip.crop.top], np.float32)
-    found[..., :2] = (found[..., :2] - corner) * np.float32(size / clip.crop.side)
-    return found
 
 
 def _write_once(path: Path, picture: NDArray[np.uint8]) -> None:

@@ -20,6 +20,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.footage import Footage, inputs_of
 from benchmarks.given_pictures import digest_of_pictures, numbered_pictures, read_given_picture
 from iper_toolkit.body import Body, BodyParams
 from iper_toolkit.keypoints import read_keypoints
@@ -127,9 +128,47 @@ class Motion:
     driver: BodyParams  # (N)
     positions: tuple[int, ...]  # number of each picture within the case
     case_length: int  # pictures of the whole case; more than N when the run was thinned out
+    footage: Footage | None = None  # the driver's film; None for a method that did not ask for it
 
     def __len__(self) -> int:
         return len(self.positions)
+
+    def frames(self, indices: Sequence[int] | None = None) -> NDArray[np.uint8]:
+        """The driver's frames, (n, S, S, 3) uint8 RGB in the driver's crop; read when asked for.
+
+        In self-imitation they are the truth: only a method whose `inputs` name "frames" gets them, and run.json says so.
+
+        Args:
+            indices: which of the N, 0 .. N - 1; None: all, which may be many.
+
+        Raises:
+            ValueError: the method did not ask for them, or there are none (an instant seen from several sides).
+        """
+        return self._footage("frames").read(range(len(self)) if indices is None else indices)
+
+    def keypoints(self) -> NDArray[np.float32]:
+        """The driver's keypoints, (N, 25, 3): BODY_25 x, y in pixels of `frames`, confidence; NaN where none was found.
+
+        Raises:
+            ValueError: the method's `inputs` do not name "keypoints", or the clip has none.
+        """
+        return self._footage("keypoints").keypoints()
+
+    def _footage(self, what: str) -> Footage:
+        if self.footage is None or what not in self.footage.inputs:
+            raise ValueError(
+                f"The driver's {what} of {self.case} are not given: a method asks for them by "
+                f"`inputs = ({what!r},)`, and kind instant has none."
+            )
+        return self.footage
+
+    def seen_by(self, method: object) -> "Motion":
+        """The same in memory of its own, with what of the driver's film the method asks for."""
+        inputs = inputs_of(method)
+        footage = None
+        if self.footage is not None and inputs:
+            footage = replace(self.footage, inputs=inputs)
+        return replace(self.copy(), footage=footage)
 
     def copy(self) -> "Motion":
         """The same motion in memory of its own."""
@@ -153,6 +192,9 @@ class Method(Protocol):
         name: stands in the table and names folders; letters, digits and ``-_.+``.
         version: changes when results change.
         weights: sha256 of its weights, empty without any.
+
+    A method that is driven by the driver's film has `inputs`, some of "frames" and "keypoints": then `Motion.frames` and
+    `Motion.keypoints` give them, and run.json names them. In self-imitation these frames are the truth.
 
     A method may have `random_weights`, true where they have learned nothing; the report then says so on top.
     """

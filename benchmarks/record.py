@@ -82,6 +82,7 @@ def describe_method(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "version": records[0]["method_version"] if records else "",
         "weights": records[0]["weights"] if records else "",
         "random_weights": any(one.get("random_weights", False) for one in records),
+        "inputs": sorted({name for one in records for name in one.get("inputs", [])}),
         "num_cases": len(records),
         "num_failed": sum(one["status"] == "failed" for one in records),
         "num_drawn": drawn,

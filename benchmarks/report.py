@@ -243,6 +243,15 @@ def _banners(run: dict[str, Any], boards: Sequence[leaderboard.Board]) -> list[B
                 "that the way works, and say nothing of what the method can do.",
             )
         )
+    driven = [name for name, told in run["methods"].items() if told.get("inputs")]
+    if driven:
+        found.append(
+            Banner(
+                "Driven by frames.",
+                f"{listed(driven)} saw the driver's frames or keypoints, the others its fits alone. Where people are "
+                "re-made in their own motion those frames are the truth.",
+            )
+        )
     if settings["max_frames"]:
         found.append(
             Banner(

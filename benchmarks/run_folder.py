@@ -303,6 +303,7 @@ class RunFolder:
                 "method_version": method.version,
                 "weights": method.weights,
                 "random_weights": bool(getattr(method, "random_weights", False)),
+                "inputs": list(getattr(method, "inputs", ())),
                 "status": status,
                 "error": error,
                 "traceback": drawing.failure.traceback if drawing.failure else "",

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from benchmarks.cli import main
+from benchmarks.footage import Footage
 from benchmarks.results import read_rows
-from iper_toolkit.clip import Dataset
+from iper_toolkit.clip import Clip, Dataset
 from iper_toolkit.images import read_image, write_image
 from iper_toolkit.protocols import Protocol
 
@@ -101,3 +103,47 @@ def test_an_export_goes_on_and_leaves_what_a_method_wrote(call: Any) -> None:
     assert "holds other files" in refused.output
     Path("cases/cases.json").write_text("[1]")
     assert "no list of exported cases" in call("export", "--out", "cases", *QUICK).output
+
+
+DRIVEN = """
+class Driven:
+    name, version, weights, inputs = "driven", "1", "", {inputs}
+    def setup(self, setup): pass
+    def personalize(self, person): pass
+    def draw(self, motion):
+        for k in range(len(motion)):
+            assert motion.keypoints().shape == (len(motion), 25, 3)
+            yield motion.frames([k])[0]
+"""
+
+
+def test_a_class_that_asks_for_the_drivers_film_gets_it_and_run_json_says_so(call: Any) -> None:
+    Path("mine.py").write_text(DRIVEN.format(inputs='("frames", "keypoints")'))
+    done = call("run", "--method", "mine.py:Driven", "--method", "copy", "--metrics", "l1", *QUICK)
+    assert done.exit_code == 0, done.output
+    rows = read_rows(Path("runs/imitation-fake/rows.parquet")).to_pandas()
+    assert (rows.loc[rows["method"] == "driven", "value"] == 0).all()
+    told = json.loads(Path("runs/imitation-fake/run.json").read_text())["methods"]
+    assert told["driven"]["inputs"] == ["frames", "keypoints"]
+    assert told["copy"]["inputs"] == []
+
+
+@pytest.mark.parametrize(
+    ("inputs", "said"),
+    [("()", "are not given"), ('("keypoints",)', "frames of self"), ('("truth",)', "inputs is")],
+)
+def test_who_does_not_ask_for_the_film_does_not_get_it(call: Any, inputs: str, said: str) -> None:
+    Path("mine.py").write_text(DRIVEN.format(inputs=inputs))
+    done = call("run", "--method", "mine.py:Driven", "--metrics", "l1", "--json", *QUICK)
+    assert done.exit_code == 1
+    assert said in done.output
+
+
+def test_film_is_opened_anew_in_another_process(dataset: Any) -> None:
+    clip = Clip(Path("root"), {"clip_id": "a"})
+    clip.__dict__["_cursor"] = open  # stands for an open video: what cached_property leaves
+    sent = Footage(clip, (3, 4), 16, ("frames",)).__getstate__()["clip"]
+    assert isinstance(sent, Clip)
+    assert "_cursor" not in sent.__dict__
+    there = pickle.loads(pickle.dumps(Footage(clip, (3, 4), 16, ("frames",))))
+    assert (there.numbers, there.clip.root) == ((3, 4), Path("root"))
