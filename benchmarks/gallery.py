@@ -16,7 +16,7 @@ from benchmarks.charts import Curve, Series, curve
 from benchmarks.leaderboard import Column
 from benchmarks.page import Gallery, Picture, PictureRow, no_picture, picture
 from benchmarks.planning import spread_evenly
-from benchmarks.record import read_json
+from benchmarks.record import check_shape, read_json
 from benchmarks.tasks import KINDS, Kind
 from iper_toolkit.images import read_image
 
@@ -25,6 +25,16 @@ _MOST_PICTURES, _MOST_ON_PAGE = 180, 360
 _LONGEST_SIDE = 256
 _FRAMES_A_PERSON = 3
 MOST_CURVES = 3
+# What is read of a case's record.
+_RECORD = {
+    "case": str,
+    "kind": str,
+    "status": str,
+    "error": str,
+    "num_drawn": int,
+    "sources": list,
+    "kept": {"*": int},
+}
 
 
 @dataclass(frozen=True)
@@ -68,6 +78,11 @@ def read_cases(run_folder: Path, methods: Iterable[str]) -> dict[str, Case]:
     for method in methods:
         for path in sorted((run_folder / "cases" / method).glob("**/*.json")):
             record = read_json(path)
+            check_shape(path, record, _RECORD)
+            if record["kind"] not in KINDS:
+                raise ValueError(
+                    f"{path}: there is no kind {record['kind']!r} of case in this version."
+                )
             found.setdefault(record["case"], {})[method] = record
     return {key: Case(key, records) for key, records in sorted(found.items())}
 

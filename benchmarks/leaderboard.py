@@ -9,7 +9,7 @@ compared on the cases that both have drawn. Scores of whole sets are one number 
 import csv
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import combinations
 from typing import Any
 
@@ -25,6 +25,7 @@ from benchmarks.results import COMPARABLE, MEASURE, to_frame
 from benchmarks.sets import METHOD, SET_SCHEMA
 from benchmarks.tasks import KINDS
 from iper_toolkit.assets import manifests_folder
+from iper_toolkit.plain_text import read_cell
 
 
 @dataclass(frozen=True)
@@ -476,6 +477,17 @@ def _plain(value: Any) -> Any:
 
 def read_published(dataset: str | None = None) -> list[Published]:
     """Numbers of others, from manifests/published.csv; those of one dataset, or all."""
-    with (manifests_folder() / "published.csv").open(encoding="utf-8", newline="") as file:
-        numbers = [Published(**row) for row in csv.DictReader(file)]
+    path = manifests_folder() / "published.csv"
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file)
+        columns = [field.name for field in fields(Published)]
+        if reader.fieldnames != columns:
+            raise ValueError(
+                f"{path} has the columns {', '.join(reader.fieldnames or [])}; it takes {', '.join(columns)}."
+            )
+        numbers = []
+        for row in reader:
+            if None in row or None in row.values():
+                raise ValueError(f"{path}, line {reader.line_num}: it takes {len(columns)} cells.")
+            numbers.append(Published(**{name: read_cell(cell) for name, cell in row.items()}))
     return [one for one in numbers if dataset is None or one.dataset == dataset]

@@ -1,7 +1,7 @@
 """What a run says of itself: `run.json`, and a small record of each case beside its rows."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +43,33 @@ def read_run(out: Path) -> dict[str, Any]:
 def read_json(path: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        if not isinstance(content, dict):
+            raise ValueError(f"it holds a {type(content).__name__}, not an object")
+    except (ValueError, RecursionError) as error:
         raise ValueError(
             f"{path} is damaged: {error}. Remove it and give the same `lwgan-bench run` command again; finished "
             "cases are kept."
         ) from error
     return content
+
+
+def check_shape(path: Path, content: Any, shape: Mapping[str, Any], where: str = "") -> None:
+    """Raise ValueError, which names file and field, unless a JSON object has some fields of some types.
+
+    `shape`: field -> type, tuple of types, or the shape of an object; "*" as a field stands for every field.
+    """
+    for name, wanted in shape.items():
+        for field in list(content) if name == "*" else [name]:
+            value, told = content.get(field), f"{where}{field}"
+            kinds = dict if isinstance(wanted, Mapping) else wanted
+            if field not in content or not isinstance(value, kinds):
+                got = f"is a {type(value).__name__}" if field in content else "is not there"
+                raise ValueError(
+                    f"{path}: {told} {got}; the file is damaged or of another version. Give the same `lwgan-bench run` "
+                    "command again: finished cases are kept."
+                )
+            if isinstance(wanted, Mapping):
+                check_shape(path, value, wanted, f"{told}.")
 
 
 def read_record(out: Path, method: str, case_key: str) -> dict[str, Any] | None:

@@ -24,7 +24,7 @@ from benchmarks.page import (
     SpeedRow,
     render,
 )
-from benchmarks.record import read_run
+from benchmarks.record import check_shape, read_run
 from benchmarks.results import COMPARABLE, read_rows, rows_file, to_frame
 from benchmarks.score_tables import outcome, score_groups
 from benchmarks.sets import read_sets, sets_file
@@ -64,6 +64,34 @@ _MASKS = {
     "body": "the fitted body, widened",
 }
 
+# What is read of run.json.
+_NUMBER = (int, float, type(None))
+_RUN = {
+    "settings": {"metrics": list, "size": int, "targets": str, "max_frames": int, "subjects": list},
+    "dataset": {"name": str, "digest": str, "synthetic": bool, "licence": str},
+    "protocol": {"id": str, "version": int, "digest": str, "title": str},
+    "methods": {
+        "*": {
+            "complete": bool,
+            "version": str,
+            "weights": str,
+            "num_drawn": int,
+            "seconds_a_frame": _NUMBER,
+            "seconds_personalize_a_case": _NUMBER,
+        }
+    },
+    "failures": list,
+    "missing_cases": {"*": str},
+    "unreadable_cases": {"*": str},
+    "notes": {"*": str},
+    "started": str,
+    "command": str,
+    "machine": dict,
+    "versions": {"*": str},
+    "peak_memory_bytes": int,
+    "peak_device_memory_bytes": int,
+}
+
 
 def write_report(run_folder: Path) -> Path:
     """Write ``report/index.html`` into the folder of a run; returns its path.
@@ -81,6 +109,7 @@ def write_report(run_folder: Path) -> Path:
 def _page(run_folder: Path) -> Page:
     run = read_run(run_folder)
     table = read_rows(rows_file(run_folder))
+    check_shape(run_folder / "run.json", run, _RUN)
     rows = to_frame(table)
     sets = read_sets(sets_file(rows_file(run_folder)))
     boards = leaderboard.build_boards(table, sets) if len(table) + len(sets) else []

@@ -196,19 +196,43 @@ def read_rows(path: Path) -> pa.Table:
     Raises:
         ValueError: the file is not a table of this schema version.
     """
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path} cannot be read as a table of scores: {error}.") from error
-    metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
-    version = metadata.get("schema_version")
+    table = read_table(path, "a table of scores")
+    metadata = table.schema.metadata or {}
+    version = metadata.get(b"schema_version", b"").decode("utf-8", "replace")
     if version != SCHEMA_VERSION or table.schema.names != SCHEMA.names:
         raise ValueError(
             f"{path} is not a table of scores of schema version {SCHEMA_VERSION} "
             f"(it says {version!r} and has the columns {', '.join(table.schema.names[:6])}, ...). "
             "Run the benchmark again with this version."
         )
-    return table
+    return as_schema(path, table, SCHEMA)
+
+
+def read_table(path: Path, what: str) -> pa.Table:
+    """A Parquet file; ValueError that names it and `what` it should be where it cannot be read."""
+    try:
+        return pq.read_table(path)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        said = " ".join(str(error).split())
+        raise ValueError(f"{path} cannot be read as {what}: {said}.") from error
+
+
+def as_schema(path: Path, table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The table with the schema's types and meanings.
+
+    Raises:
+        ValueError: a column is of another type, or has gaps where it must not; the message names file and column.
+    """
+    for field in schema:
+        if table.schema.field(field.name).type != field.type:
+            raise ValueError(
+                f"{path}: column {field.name} is of type {table.schema.field(field.name).type}; it takes {field.type}."
+            )
+        if not field.nullable and table[field.name].null_count:
+            raise ValueError(
+                f"{path}: column {field.name} is empty in {table[field.name].null_count} rows; it must not be."
+            )
+    return pa.Table.from_arrays(table.columns, schema=schema)
 
 
 def rows_file(run_or_file: Path) -> Path:

@@ -18,8 +18,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from benchmarks.metrics import METRICS, Metric
-from benchmarks.results import COMPARABLE, MEASURE, SCHEMA
+from benchmarks.results import COMPARABLE, MEASURE, SCHEMA, as_schema, read_table
 from benchmarks.scoring import feature_key
+from iper_toolkit.array_files import read_npz
 from iper_toolkit.atomic import write_atomically
 
 SET_SCHEMA_VERSION = "1"
@@ -161,13 +162,21 @@ def _present(arrays: Sequence[NDArray[np.float32] | None]) -> list[NDArray[np.fl
 def _read(path: Path, key: str) -> NDArray[np.float32] | None:
     """The features of one case; None where a case was too short to have any (windows of video)."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return np.asarray(archive[key], np.float32) if key in archive else None
+        found = read_npz(path, [key]).get(key)
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"{path} cannot be read as features of pictures: {error}. Remove the case's files in cases/, and give "
-            "the same `lwgan-bench run` command again."
+            f"{path} cannot be read as features of pictures: {error} {_AGAIN}"
         ) from error
+    if found is None:
+        return None
+    if found.ndim != 2 or found.dtype.kind != "f":
+        raise ValueError(
+            f"{path}: {key} is {found.dtype} {found.shape}; features are float (pictures, dimensions). {_AGAIN}"
+        )
+    return np.asarray(found, np.float32)
+
+
+_AGAIN = "Remove the case's files in cases/ and features/, and give the same `lwgan-bench run` command again."
 
 
 def merge_sets(
@@ -228,16 +237,13 @@ def read_sets(path: Path) -> pa.Table:
     """
     if not path.is_file():
         return SET_SCHEMA.empty_table()
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path} cannot be read as a table of set scores: {error}.") from error
+    table = read_table(path, "a table of set scores")
     if table.schema.names != SET_SCHEMA.names:
         raise ValueError(
             f"{path} is not a table of set scores of schema version {SET_SCHEMA_VERSION}. Run the benchmark again "
             "with this version."
         )
-    return table.cast(SET_SCHEMA)
+    return as_schema(path, table, SET_SCHEMA)
 
 
 def sets_file(rows: Path) -> Path:

@@ -9,11 +9,13 @@ Cases are spread evenly over those of the task, and of each the kept frame in th
 from pathlib import Path
 
 import click
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from iper_toolkit.images import read_image, write_image
 
+_LABEL = 22  # pixels above each column of pictures, for its name
 _GAP = 16  # white pixels between two columns of cases
 _TRUTH, _SOURCE = "target", "source"
 
@@ -35,6 +37,25 @@ def row_of(pictures: Path, methods: list[str], case: Path, width: int) -> NDArra
     return np.concatenate([tile[:, left : left + width] for tile in tiles], axis=1)
 
 
+def labels(names: list[str], width: int) -> NDArray[np.uint8]:
+    """(_LABEL, width * names, 3): each name above its column, dark on white; a long one is drawn smaller."""
+    strip = np.full((_LABEL, width * len(names), 3), 255, np.uint8)
+    for k, name in enumerate(names):
+        (wide, _), _ = cv2.getTextSize(name, cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)
+        scale = 0.5 * min(1.0, (width - 8) / max(1, wide))
+        cv2.putText(
+            strip,
+            name,
+            (k * width + 4, _LABEL - 7),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            scale,
+            (30, 30, 30),
+            1,
+            cv2.LINE_AA,
+        )
+    return strip
+
+
 @click.command(help=__doc__)
 @click.argument("run", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--methods", required=True, help="Names of the run, with commas, left to right.")
@@ -51,7 +72,8 @@ def main(run: Path, methods: str, task: str, cases: int, width: int, out: Path) 
     chosen = [found[(2 * k + 1) * len(found) // (2 * cases)] for k in range(cases)]
     rows = [row_of(pictures, methods.split(","), Path(task) / name, width) for name in chosen]
     half = (len(rows) + 1) // 2
-    columns = [np.concatenate(rows[:half]), np.concatenate(rows[half:])]
+    head = labels([_SOURCE, *methods.split(","), _TRUTH], width)
+    columns = [np.concatenate([head, *rows[:half]]), np.concatenate([head, *rows[half:]])]
     height = columns[0].shape[0]
     sheet = np.full((height, 2 * columns[0].shape[1] + _GAP, 3), 255, np.uint8)
     sheet[:, : columns[0].shape[1]] = columns[0]

@@ -466,3 +466,34 @@ def test_page_fits_the_screen_and_breaks_no_word(width: int, html: str, tmp_path
     assert inner == width
     assert scroll <= width
     assert broken == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda run: [run], "it holds a list"),
+        (lambda run: run | {"methods": []}, "methods is a list"),
+        (lambda run: run | {"dataset": {"name": "a"}}, r"dataset\.digest is not there"),
+        (lambda run: run | {"methods": {"copy": None}}, r"methods\.copy is a NoneType"),
+        (lambda run: {k: v for k, v in run.items() if k != "protocol"}, "protocol is not there"),
+    ],
+)
+def test_run_json_of_another_shape_is_named(
+    change: Any, said: str, run_folder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run_folder, folder)
+    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    (folder / "run.json").write_text(json.dumps(change(run)), encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"run\.json.*{said}"):
+        write_report(folder)
+
+
+@pytest.mark.parametrize("record", ["[]", "{}", '{"case": 3}', "{"])
+def test_a_record_of_another_shape_is_named(record: str, run_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run_folder, folder)
+    (path,) = folder.glob("cases/copy/self/001_1_1.json")
+    path.write_text(record)
+    with pytest.raises(ValueError, match=re.escape(str(path))):
+        write_report(folder)

@@ -166,3 +166,20 @@ def test_a_table_of_very_many_chunks_is_merged_in_time_that_grows_with_its_rows(
     assert seconds[1] < 8 * 4 * max(seconds[0], 0.05)
     assert concatenated(blocks).num_rows == whole.num_rows
     assert concatenated(blocks)["value"].num_chunks == 1
+
+
+def test_columns_of_other_types_or_with_gaps_are_refused(tmp_path: Path) -> None:
+    path, whole = tmp_path / "rows.parquet", table()
+    metadata = whole.schema.metadata
+    place = whole.schema.names.index("size")
+    text = whole.set_column(place, "size", pa.array(["256"] * len(whole)))
+    pq.write_table(text.replace_schema_metadata(metadata), path)
+    with pytest.raises(ValueError, match=r"rows\.parquet: column size is of type string"):
+        read_rows(path)
+    gaps = whole.set_column(place, "size", pa.array([None] * len(whole), pa.int32()))
+    pq.write_table(gaps.replace_schema_metadata(metadata), path)
+    with pytest.raises(ValueError, match=f"column size is empty in {len(whole)} rows"):
+        read_rows(path)
+    pq.write_table(pa.table({"a": [1]}).replace_schema_metadata({b"schema_version": b"\xff"}), path)
+    with pytest.raises(ValueError, match="not a table of scores"):
+        read_rows(path)
