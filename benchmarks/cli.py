@@ -11,16 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from benchmarks.console import (
-    JSON_OPTION,
-    Recorded,
+from benchmarks.run_commands import run, score
+from benchmarks.tasks import GROUPS, KINDS, TASKS
+from iper_toolkit import __version__
+from iper_toolkit.console import (
+    EXISTING,
+    EXISTING_FOLDER,
+    FILE,
+    FOLDER,
+    JSON,
+    Commands,
+    FileOrWord,
     plain_errors,
     print_json,
     print_problems,
 )
-from benchmarks.run_commands import run, score
-from benchmarks.tasks import GROUPS, KINDS, TASKS
-from iper_toolkit import __version__
 from iper_toolkit.plain_text import visible
 
 if TYPE_CHECKING:
@@ -28,7 +33,7 @@ if TYPE_CHECKING:
 
 
 @click.group(
-    cls=Recorded,
+    cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="\b\nStart here:\n  lwgan-bench run --task imitation --root data/",
 )
@@ -50,9 +55,9 @@ main.add_command(score)
 
 
 @main.command()
-@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
-@JSON_OPTION
+@click.argument("out", type=FILE)
+@click.argument("runs", nargs=-1, required=True, type=EXISTING)
+@JSON
 def merge(out: Path, runs: tuple[Path, ...], as_json: bool) -> None:
     """Join the rows of several runs in one table, OUT.
 
@@ -85,7 +90,7 @@ def merge(out: Path, runs: tuple[Path, ...], as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@click.argument("runs", nargs=-1, required=True, type=EXISTING)
 @click.option(
     "--format",
     "form",
@@ -123,7 +128,7 @@ def merge(out: Path, runs: tuple[Path, ...], as_json: bool) -> None:
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     default=None,
     help="Also into this file.",
 )
@@ -183,9 +188,7 @@ def leaderboard(
 
 
 @main.command()
-@click.argument(
-    "run_folder", metavar="RUN", type=click.Path(path_type=Path, file_okay=False, exists=True)
-)
+@click.argument("run_folder", metavar="RUN", type=EXISTING_FOLDER)
 def report(run_folder: Path) -> None:
     """Write one self-contained page: table, pictures side by side, provenance.
 
@@ -200,7 +203,7 @@ def report(run_folder: Path) -> None:
 
 
 @main.command()
-@JSON_OPTION
+@JSON
 def selftest(as_json: bool) -> None:
     """Compute every metric on a few golden pictures and compare with what it should be.
 
@@ -244,14 +247,14 @@ def selftest(as_json: bool) -> None:
 @click.option("--task", type=click.Choice([*TASKS, "all"]), default="imitation", show_default=True)
 @click.option(
     "--root",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     default=Path("data"),
     show_default=True,
     help="A dataset that `iper prepare` has been through.",
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     required=True,
     help="A new or empty folder.",
 )
@@ -264,7 +267,7 @@ def selftest(as_json: bool) -> None:
 @click.option("--max-frames", type=click.IntRange(0), default=0, help="0: all. As for `run`.")
 @click.option("--subjects", default="", help="Only these people, as 001,004.")
 @click.option("--body", default="open", show_default=True, help="The body of the fits.")
-@JSON_OPTION
+@JSON
 def export(
     task: str,
     root: Path,
@@ -328,13 +331,18 @@ def export(
 )
 @click.option(
     "--root",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     default=Path("data"),
     show_default=True,
     help="For cases: the dataset.",
 )
-@click.option("--protocol", default="", help="For cases: the protocol; default: the dataset's.")
-@JSON_OPTION
+@click.option(
+    "--protocol",
+    type=FileOrWord(),
+    default="",
+    help="For cases: the protocol; default: the dataset's.",
+)
+@JSON
 def list_command(what: str, root: Path, protocol: str, as_json: bool) -> None:
     """Say what there is: methods, metrics, protocols; the cases of a protocol (with --json in plain values).
 

@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from benchmarks.console import (
-    JSON_OPTION,
-    by_reason,
+from benchmarks.console import by_reason, progress
+from benchmarks.tasks import GROUPS, KINDS, TASKS
+from iper_toolkit.console import (
+    EXISTING_FOLDER,
+    FOLDER,
+    JSON,
+    FileOrWord,
+    chosen_shard,
     plain_errors,
     print_json,
     print_problems,
-    progress,
     typed,
 )
-from benchmarks.tasks import GROUPS, KINDS, TASKS
 
 if TYPE_CHECKING:
     from benchmarks.planning import Plan, Settings
@@ -38,19 +41,20 @@ def _shared_options(command: Callable[..., None]) -> Callable[..., None]:
         ),
         click.option(
             "--root",
-            type=click.Path(path_type=Path, file_okay=False),
+            type=FOLDER,
             default=Path("data"),
             show_default=True,
             help="A dataset that `iper prepare` has been through.",
         ),
         click.option(
             "--out",
-            type=click.Path(path_type=Path, file_okay=False),
+            type=FOLDER,
             default=None,
             help="Folder of the run; default: runs/TASK-DATASET. The same command goes on in it.",
         ),
         click.option(
             "--protocol",
+            type=FileOrWord(),
             default="",
             help="Id of a shipped protocol, or a folder. Default: ROOT/protocol, else the dataset's.",
         ),
@@ -135,16 +139,17 @@ def _shared_options(command: Callable[..., None]) -> Callable[..., None]:
             "--shard",
             metavar="I/N",
             default=None,
-            help="Do part I of N (0-based). Default: RANK/WORLD_SIZE or SLURM_PROCID/SLURM_NTASKS, else all.",
+            help="Do part I of N (0-based). Default: the part that srun or torchrun gave to this process, else all.",
         ),
         click.option(
             "--body",
+            type=FileOrWord(),
             default="open",
             show_default=True,
             help='The body of the fits: "open", or the path of an SMPL file.',
         ),
         click.option("--retry-failed", is_flag=True, help="Try failed cases again."),
-        JSON_OPTION,
+        JSON,
     ]
     for option in reversed(options):
         command = option(command)
@@ -162,6 +167,7 @@ def _shared_options(command: Callable[..., None]) -> Callable[..., None]:
 )
 @click.option(
     "--weights",
+    type=FileOrWord(),
     default="",
     metavar="FILE",
     help="Of --method lwgan: a file of weights, the folder of a training run, or random[:SEED].",
@@ -206,7 +212,7 @@ def run(
 @click.command()
 @click.option(
     "--pictures",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    type=EXISTING_FOLDER,
     required=True,
     help="Folder with CASE/00000.png ...; `lwgan-bench list cases` names the cases.",
 )
@@ -283,7 +289,6 @@ def _run(
     from benchmarks.sets import read_sets, sets_file
     from benchmarks.tasks import default_kind
     from benchmarks.workers import RunDescription, run_described
-    from iper_toolkit.cli import parse_shard
 
     words = tuple(filter(None, (word.strip() for word in metrics.split(","))))
     chosen = choose_metrics(
@@ -334,7 +339,7 @@ def _run(
         missing_metrics=chosen.missing,
         command=typed(click.get_current_context()),
     )
-    part = parse_shard(shard)
+    part = chosen_shard(shard)
     with progress(quiet=as_json) as tell:
         done, _, complete = run_described(description, shard=part, workers=workers, tell=tell)
     plan, summary, rows = done.plan(), read_run(done.out), done.out / "rows.parquet"

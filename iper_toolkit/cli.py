@@ -6,8 +6,6 @@ Heavy modules are imported inside the commands, so that `--help` answers at once
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,21 +15,31 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from iper_toolkit import __version__
+from iper_toolkit.console import (
+    FOLDER,
+    JSON,
+    Commands,
+    FileOrWord,
+    chosen_shard,
+    plain_errors,
+    print_json,
+    tell,
+)
 
 if TYPE_CHECKING:
     from iper_toolkit.prepare import Summary
 
 _ROOT = click.option(
     "--root",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     default=Path("data"),
     show_default=True,
     help="The dataset folder.",
 )
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
 
 
 @click.group(
+    cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="\b\nStart here:\n  iper synth --root data/ --size tiny --seed 1\n  iper prepare --root data/",
 )
@@ -65,7 +73,7 @@ def main() -> None:
     help="Folders of jpg frames, or one mp4 a clip.",
 )
 @click.option("--workers", type=click.IntRange(1), default=None, help="Processes.")
-@_JSON
+@JSON
 def synth(
     root: Path,
     size: str,
@@ -80,20 +88,20 @@ def synth(
     iper synth --root data/ --size tiny --seed 1
     iper synth --root data/ --size small --seed 7 --format mp4
     """
-    with _plain_errors(as_json):
+    with plain_errors():
         from iper_toolkit.synthetic.dataset import write_dataset
 
-        with _progress(quiet=as_json) as tell:
+        with _lines(quiet=as_json) as line:
             written = write_dataset(
                 root,
                 size=size,
                 seed=seed,
                 frame_format=form,
                 workers=workers,
-                progress=lambda done, total, outfit: tell(f"outfit {outfit}", None, done, total),
+                progress=lambda done, total, outfit: line(f"outfit {outfit}", None, done, total),
             )
     if as_json:
-        _print_json(root=str(root), clips=written.clips, frames=written.frames)
+        print_json(root=str(root), clips=written.clips, frames=written.frames)
         return
     click.echo(
         f"{root}: {written.clips} synthetic clips of {written.frames} frames. "
@@ -108,13 +116,14 @@ def synth(
     "--shard",
     metavar="I/N",
     default=None,
-    help="Do part I of N (0-based). Default: RANK/WORLD_SIZE or SLURM_PROCID/SLURM_NTASKS, else all.",
+    help="Do part I of N (0-based). Default: the part that srun or torchrun gave to this process, else all.",
 )
 @click.option(
     "--size", type=click.IntRange(16), default=512, show_default=True, help="Working size, pixels."
 )
 @click.option(
     "--body",
+    type=FileOrWord(),
     default="open",
     show_default=True,
     help='"open", or the path of an SMPL file, for official SMPL fits.',
@@ -126,7 +135,7 @@ def synth(
     show_default=True,
     help="Crop side over the person's extent, for clips fitted from keypoints.",
 )
-@_JSON
+@JSON
 def prepare(
     root: Path,
     workers: int,
@@ -146,18 +155,18 @@ def prepare(
     iper prepare --root /shared/iPER --shard 3/16 --body SMPL_NEUTRAL.pkl
     srun -n 16 iper prepare --root /shared/iPER --body SMPL_NEUTRAL.pkl
     """
-    with _plain_errors(as_json):
+    with plain_errors():
         from iper_toolkit.prepare import prepare as prepare_root
         from iper_toolkit.stages import Options
 
         options = Options(body=body, size=size, crop_factor=crop_factor)
-        part = parse_shard(shard)
-        with _progress(quiet=as_json) as progress:
+        part = chosen_shard(shard)
+        with _lines(quiet=as_json) as line:
             summary = prepare_root(
-                root, workers=workers, shard=part, options=options, progress=progress
+                root, workers=workers, shard=part, options=options, progress=line
             )
     if as_json:
-        _print_json(
+        print_json(
             root=str(root),
             clips=summary.num_clips,
             prepared=summary.prepared,
@@ -197,14 +206,14 @@ def _print_unused(summary: Summary) -> None:
 @_ROOT
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     default=None,
     help="Folder to write; default: ROOT/protocol.",
 )
 @click.option(
     "--overwrite", is_flag=True, help="Replace a protocol that is there (a dataset may ship one)."
 )
-@_JSON
+@JSON
 def protocol(root: Path, out: Path | None, overwrite: bool, as_json: bool) -> None:
     """Write a self-imitation protocol for your own prepared clips.
 
@@ -214,20 +223,20 @@ def protocol(root: Path, out: Path | None, overwrite: bool, as_json: bool) -> No
     iper protocol --root data/
     lwgan-bench run --task imitation --root data/
     """
-    with _plain_errors(as_json):
+    with plain_errors():
         from iper_toolkit.clip import Dataset
         from iper_toolkit.own_protocol import write_own_protocol
 
         written = write_own_protocol(Dataset.open(root), out, overwrite=overwrite)
     if as_json:
-        _print_json(folder=str(written.folder), clips=written.clips, digest=written.digest)
+        print_json(folder=str(written.folder), clips=written.clips, digest=written.digest)
     else:
         click.echo(f"{written.folder}: self-imitation of {len(written.clips)} clips.")
 
 
 @main.command()
 @_ROOT
-@_JSON
+@JSON
 def check(root: Path, as_json: bool) -> None:
     """Compare tables, cache and source files with what was recorded of them.
 
@@ -237,12 +246,12 @@ def check(root: Path, as_json: bool) -> None:
     iper check --root data/
     iper check --root data/ --json
     """
-    with _plain_errors(as_json):
+    with plain_errors():
         from iper_toolkit.check import check_root
 
         findings = check_root(root)
     if as_json:
-        _print_json(
+        print_json(
             ok=not findings,
             findings=[{"clip": f.clip_id, "file": f.file, "problem": f.problem} for f in findings],
         )
@@ -255,7 +264,7 @@ def check(root: Path, as_json: bool) -> None:
 
 @main.command()
 @_ROOT
-@_JSON
+@JSON
 def info(root: Path, as_json: bool) -> None:
     """Say what a prepared dataset holds.
 
@@ -263,7 +272,7 @@ def info(root: Path, as_json: bool) -> None:
     iper info --root data/
     iper info --root data/ --json
     """
-    with _plain_errors(as_json):
+    with plain_errors():
         from iper_toolkit.clip import Dataset
         from iper_toolkit.manifest import read_about
 
@@ -284,7 +293,7 @@ def info(root: Path, as_json: bool) -> None:
         "failures": dataset.failures,
     }
     if as_json:
-        _print_json(**facts)
+        print_json(**facts)
         return
     failures = facts.pop("failures")
     for name, value in facts.items():
@@ -305,15 +314,20 @@ def info(root: Path, as_json: bool) -> None:
 @_ROOT
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     default=None,
     help="Folder for the pictures; default: ROOT/preview/CLIP.",
 )
 @click.option(
     "--size", type=click.IntRange(64), default=512, show_default=True, help="Pixels of a side."
 )
-@click.option("--body", default=None, help="Path of the SMPL file, if the clip's fits are SMPL's.")
-@_JSON
+@click.option(
+    "--body",
+    type=FileOrWord(),
+    default=None,
+    help="Path of the SMPL file, if the clip's fits are SMPL's.",
+)
+@JSON
 def preview(
     clip: str, root: Path, out: Path | None, size: int, body: str | None, as_json: bool
 ) -> None:
@@ -323,14 +337,14 @@ def preview(
     iper preview 001/1/1 --root data/
     iper preview my_video --root data/ --out preview/
     """
-    with _plain_errors(as_json):
+    with plain_errors():
         from iper_toolkit.clip import Dataset
         from iper_toolkit.preview import write_preview
 
         dataset = Dataset.open(root)
         written = write_preview(dataset.clip(clip), out or root / "preview" / clip, size, body)
     if as_json:
-        _print_json(files=[str(path) for path in written])
+        print_json(files=[str(path) for path in written])
     else:
         click.echo("\n".join(str(path) for path in written))
 
@@ -350,7 +364,7 @@ def preview(
     is_flag=True,
     help="Read the files that are there and compare their sha256; exit with 1 if one is wrong.",
 )
-@_JSON
+@JSON
 def assets(
     name: str | None, package: str | None, missing: bool, hashes: bool, as_json: bool
 ) -> None:
@@ -366,7 +380,7 @@ def assets(
     """
     if name is not None and (package is not None or missing):
         raise click.UsageError("NAME is one file; --package and --missing choose among all.")
-    with _plain_errors(as_json):
+    with plain_errors():
         from iper_toolkit.assets import asset_table, assets_folder, find_asset
 
         chosen = [find_asset(name)] if name is not None else list(asset_table().values())
@@ -386,7 +400,7 @@ def assets(
     shown = [row for row in rows if not (missing and row["status"] == "there")]
     damaged = [row for row in rows if row["status"] == "damaged"]
     if as_json:
-        _print_json(ok=not damaged, folder=str(assets_folder()), assets=shown)
+        print_json(ok=not damaged, folder=str(assets_folder()), assets=shown)
     elif name is not None:
         _print_asset(rows[0], hashes)
     else:
@@ -410,61 +424,18 @@ def assets(
 # ------------------------------------------------------------------------------------------- helping
 
 
-def parse_shard(text: str | None) -> tuple[int, int]:
-    """ "3/16" -> (3, 16); without a text, what torchrun or Slurm say in the environment, else all."""
-    if text is None:
-        for rank, size in (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS")):
-            if rank in os.environ and size in os.environ:
-                text = f"{os.environ[rank]}/{os.environ[size]}"
-                break
-        else:
-            return 0, 1
-    index, _, count = text.partition("/")
-    if not (index.strip().isdecimal() and count.strip().isdecimal()) or int(index) >= int(count):
-        raise ValueError(f"shard is {text!r}; write I/N with I from 0 to N - 1, such as 0/4.")
-    return int(index), int(count)
-
-
 @contextmanager
-def _plain_errors(as_json: bool) -> Iterator[None]:
-    """What users can mend is said in a sentence, without a traceback; to programs as {"error": ...}."""
-    try:
-        yield
-    except (KeyError, ValueError, OSError, ImportError) as error:
-        text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-        if isinstance(error, OSError) and error.filename is not None:
-            from iper_toolkit.atomic import remedy
+def _lines(*, quiet: bool) -> Iterator[Callable[[str, str | None, int, int], None]]:
+    """A line a clip on standard error; on a terminal, which has a bar, only what failed."""
+    on_terminal = sys.stderr is not None and sys.stderr.isatty()
 
-            text = f"{error.filename}: {remedy(error) or error.strerror}"
-        if as_json:
-            _print_json(error=text)
-        raise click.ClickException(text) from error
+    def line(clip_id: str, error: str | None, finished: int, total: int) -> None:
+        if not quiet and (not on_terminal or error is not None):
+            tell(
+                f"[{finished}/{total}] {clip_id}: {'done' if error is None else f'FAILED: {error}'}"
+            )
 
-
-@contextmanager
-def _progress(*, quiet: bool) -> Iterator[Callable[[str, str | None, int, int], None]]:
-    """A bar on a terminal, a line a clip elsewhere; always on standard error."""
-    if quiet or not sys.stderr.isatty():
-
-        def line(clip_id: str, error: str | None, finished: int, total: int) -> None:
-            if not quiet:
-                outcome = "done" if error is None else f"FAILED: {error}"
-                click.echo(f"[{finished}/{total}] {clip_id}: {outcome}", err=True)
-
-        yield line
-        return
-    from tqdm import tqdm
-
-    with tqdm(unit="clip", dynamic_ncols=True) as bar:
-
-        def advance(clip_id: str, error: str | None, finished: int, total: int) -> None:
-            bar.total = total
-            bar.update(finished - bar.n)
-            bar.set_postfix_str(clip_id)
-            if error is not None:
-                bar.write(f"{clip_id}: FAILED: {error}", file=sys.stderr)
-
-        yield advance
+    yield line
 
 
 def _status(name: str, faults: dict[str, str | None]) -> str:
@@ -519,11 +490,7 @@ def _print_asset(row: dict[str, Any], hashes: bool) -> None:
 
 def _print_failures(failures: dict[str, str]) -> None:
     for clip_id, reason in failures.items():
-        click.echo(f"  {clip_id}: {reason}", err=True)
-
-
-def _print_json(**content: Any) -> None:
-    click.echo(json.dumps(content, ensure_ascii=False))
+        tell(f"  {clip_id}: {reason}")
 
 
 def _count(values: Any) -> dict[str, int]:

@@ -11,10 +11,17 @@ from typing import Any
 import click
 
 from iper_toolkit import __version__
-from lwgan.console import Commands, plain_errors, print_facts
+from iper_toolkit.console import (
+    JSON,
+    Commands,
+    FileOrWord,
+    FilePath,
+    plain_errors,
+    print_facts,
+)
 from lwgan.drawing_commands import imitate, transfer, view
 from lwgan.learning_commands import personalize, train
-from lwgan.options import JSON, PRESET_NAMES, FileOrWord, FilePath
+from lwgan.options import PRESET_NAMES
 
 
 @click.group(

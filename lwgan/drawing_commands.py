@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lwgan.console import plain_errors, print_json, progress
+from iper_toolkit.console import plain_errors, print_json
+from lwgan.console import progress
 from lwgan.options import SOURCES, DrawingOptions, drawing_options, motion_options
 
 if TYPE_CHECKING:

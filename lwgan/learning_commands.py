@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lwgan.console import plain_errors, print_json
-from lwgan.options import BODY, JSON, SOURCES, FileOrWord, FilePath, torch_device
+from iper_toolkit.console import JSON, FileOrWord, FilePath, plain_errors, print_json, tell
+from lwgan.options import BODY, SOURCES, torch_device
 
 if TYPE_CHECKING:
     from lwgan.packs import Packs
@@ -159,7 +159,7 @@ def train(
         chosen = torch_device(device)
         cores = os.cpu_count() or 1
         torch.set_num_threads(threads or max(1, cores - workers))
-        told = (lambda text: None) if as_json else (lambda text: click.echo(text, err=True))
+        told = (lambda text: None) if as_json else tell
         size = config.samples.size
         data = [_opened(folder, size, "train", told) for folder in folders]
         watched = [_opened(folder, size, "val", told) for folder in held_out]
@@ -283,7 +283,7 @@ def personalize(
             raise ValueError(f"Weights are written to a {SUFFIX} file, not to {out}.")
         if out.exists() and not overwrite:
             raise FileExistsError(f"{out} is there already; pass --overwrite to replace it.")
-        told = (lambda text: None) if as_json else (lambda text: click.echo(text, err=True))
+        told = (lambda text: None) if as_json else tell
         person = read_person(
             sources, size=size, num_sources=num_sources, root=root, body=body, tell=told
         )

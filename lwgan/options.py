@@ -5,7 +5,6 @@ Heavy modules are imported inside the methods, so that `--help` answers at once.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from iper_toolkit.console import JSON, FileOrWord, FilePath, tell
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,26 +31,6 @@ FPS_RANGE = (1, 240)
 _MOST_SEED = 2**63 - 1  # what torch takes
 
 
-class FilePath(click.Path):
-    """A path, with ~ for the home folder, which no shell opens behind a ``=``."""
-
-    def __init__(self, *, file_okay: bool = True, dir_okay: bool = True) -> None:
-        super().__init__(file_okay=file_okay, dir_okay=dir_okay, path_type=Path)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return super().convert(os.path.expanduser(value), param, ctx)
-
-
-class FileOrWord(click.ParamType):
-    """A word, or a path as `FilePath` takes it, still as text."""
-
-    name = "text"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return os.path.expanduser(value)
-
-
-JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
 BODY = click.option(
     "--body",
     type=FileOrWord(),
@@ -444,4 +425,4 @@ class DrawingOptions:
 
     def tell(self, text: str) -> None:
         if not self.as_json:
-            click.echo(text, err=True)
+            tell(text)

@@ -10,7 +10,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from iper_toolkit import atomic
-from iper_toolkit.cli import main, parse_shard
+from iper_toolkit.cli import main
+from iper_toolkit.console import chosen_shard
 from iper_toolkit.prepare import shard_of
 from iper_toolkit.protocols import load_protocol
 from iper_toolkit.video import probe
@@ -228,19 +229,47 @@ def test_check_reports_failed_clips(copy: Path) -> None:
     [
         ({}, (0, 1)),
         ({"RANK": "2", "WORLD_SIZE": "8"}, (2, 8)),
-        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "3"}, (0, 3)),
+        # an allocation without srun: one process, which does everything
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "3"}, (0, 1)),
+        # the shell of an allocation is a step of one task
+        (
+            {
+                "SLURM_PROCID": "0",
+                "SLURM_NTASKS": "8",
+                "SLURM_STEP_ID": "4294967290",
+                "SLURM_STEP_NUM_TASKS": "1",
+            },
+            (0, 1),
+        ),
+        ({"SLURM_PROCID": "2", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "3"}, (2, 3)),
         ({"RANK": "1"}, (0, 1)),
     ],
 )
-def test_the_shard_comes_from_the_environment(
-    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], expected: tuple[int, int]
+def test_a_part_is_taken_from_a_launcher_and_said(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    environment: dict[str, str],
+    expected: tuple[int, int],
 ) -> None:
-    for name in ("RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_NTASKS"):
+    launcher = "RANK WORLD_SIZE SLURM_PROCID SLURM_NTASKS SLURM_STEP_ID SLURM_STEP_NUM_TASKS"
+    for name in launcher.split():
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert parse_shard(None) == expected
-    assert parse_shard("3/16") == (3, 16)
+    assert chosen_shard(None) == expected
+    said = capsys.readouterr().err
+    assert (f"part {expected[0]} of {expected[1]} (" in said) == (expected[1] > 1)
+    assert chosen_shard("3/16") == (3, 16)
+
+
+@pytest.mark.parametrize(("rank", "size"), [("8", "8"), ("-1", "4"), ("", "4"), ("0", "four")])
+def test_what_a_launcher_cannot_mean_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, rank: str, size: str
+) -> None:
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("WORLD_SIZE", size)
+    with pytest.raises(ValueError, match="--shard 0/1 for all"):
+        chosen_shard(None)
 
 
 @pytest.mark.parametrize("text", ["3", "4/4", "a/b", "-1/2", "/"])
