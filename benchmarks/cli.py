@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 
 @click.group(
+    "lwgan-bench",
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="\b\nStart here:\n  lwgan-bench run --task imitation --root data/",

@@ -39,6 +39,7 @@ _ROOT = click.option(
 
 
 @click.group(
+    "iper",
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="\b\nStart here:\n  iper synth --root data/ --size tiny --seed 1\n  iper prepare --root data/",

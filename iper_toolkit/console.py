@@ -83,11 +83,10 @@ class Ended(BaseException):
 
 
 class Commands(click.Group):
-    """A group whose commands behave alike; see the module."""
+    """A group whose commands behave alike; see the module. Its name is what is typed to start it."""
 
     arguments: tuple[str, ...] = ()
     """As they were typed, or given by a test."""
-    program: str = ""
 
     def main(
         self,
@@ -123,7 +122,6 @@ class Commands(click.Group):
         sys.exit(code)
 
     def invoke(self, ctx: click.Context) -> Any:
-        self.program = ctx.command_path
         with progress.show(self.typed):
             try:
                 return super().invoke(ctx)
@@ -135,7 +133,7 @@ class Commands(click.Group):
     @property
     def typed(self) -> str:
         """The command line, to be typed again."""
-        return shlex.join([*(self.program or self.name or "").split(), *self.arguments])
+        return shlex.join([self.name or "", *self.arguments])
 
     def _tell_error(self, error: Exception) -> int:
         if os.environ.get(DEBUG):
@@ -165,9 +163,9 @@ class Commands(click.Group):
 
 def typed(ctx: click.Context) -> str:
     """The command line of a command below `Commands`, to be typed again."""
-    root = ctx.find_root()
-    assert isinstance(root.command, Commands)
-    return shlex.join([*(root.command_path or "").split(), *root.command.arguments])
+    group = ctx.find_root().command
+    assert isinstance(group, Commands)
+    return group.typed
 
 
 # --------------------------------------------------------------------------------------------- errors

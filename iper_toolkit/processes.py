@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -338,7 +339,7 @@ def _portable(error: BaseException) -> Any:
     text = "".join(traceback.format_exception(error))
     sent = error if isinstance(error, Exception) else RuntimeError(f"the job called exit ({error})")
     try:
-        same = pickle.loads(pickle.dumps(sent))
+        same = ForkingPickler.loads(ForkingPickler.dumps(sent))
         if type(same) is not type(sent) or str(same) != str(sent):
             raise TypeError("it changes on the way")
     except Exception:  # whatever keeps it from being pickled

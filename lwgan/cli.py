@@ -25,6 +25,7 @@ from lwgan.options import PRESET_NAMES
 
 
 @click.group(
+    "lwgan",
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="\b\nStart here:\n"

@@ -123,7 +123,7 @@ def _read_npz(data: bytes, path: Path) -> dict[str, NDArray]:
             raise ValueError(
                 f"v_template is {headers['v_template']}; bodies of up to {_MOST_VERTICES} vertices are read. {_GET_SMPL}"
             )
-        most = {"f": (_MOST_FACES, 3), "kintree_table": (2, 200)}
+        most: dict[str, tuple[int, ...]] = {"f": (_MOST_FACES, 3), "kintree_table": (2, 200)}
         most |= {"v_template": (*vertices, 3), "weights": (*vertices, 200)}
         most |= {"shapedirs": (*vertices, 3, _MOST_SHAPES), "posedirs": (*vertices, 3, 9 * 54)}
         most |= {"J_regressor": (200, *vertices), "cocoplus_regressor": (19, *vertices)}

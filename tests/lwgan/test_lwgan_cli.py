@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -288,9 +289,15 @@ def test_outputs_are_not_replaced_by_accident(call: Call, tmp_path: Path) -> Non
     assert read_provenance(tmp_path / "x.png")["synthetic"] is True  # the file itself still says so
 
 
-def test_progress_is_lines_where_there_is_no_terminal(call: Call, tmp_path: Path) -> None:
-    result = fine(call("view", "--source", "001/1/1@0", "--turn", 4, "--out", tmp_path / "x.mp4"))
-    assert "[4/4] frames" in result.stderr
+def test_progress_is_lines_where_there_is_no_terminal(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("iper_toolkit.progress.FIRST_LINE_SECONDS", 0.0)
+        patched.setattr("iper_toolkit.progress._BAR_SECONDS", 0.001)
+        patched.setattr("iper_toolkit.progress.LINE_SECONDS", 0.0)
+        result = call("view", "--source", "001/1/1@0", "--turn", 4, "--out", tmp_path / "x.mp4")
+    assert re.search(r"\[00:\d\d\] drawing: frame \d of 4", fine(result).stderr)
     quiet = fine(
         call("view", "--source", "001/1/1@0", "--turn", 4, "--out", tmp_path / "y.mp4", "--json")
     )
@@ -427,26 +434,32 @@ def test_who_ends_it_politely_is_heard(
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr("lwgan.synthesis.draw_batch", end)
     result = call(*VIEW, "--turn", 4, "--out", tmp_path / "x.mp4", "--json")
-    assert result.exit_code == 1
-    assert json.loads(result.stdout)["error"].startswith("Ended from outside")
+    assert result.exit_code == 128 + signal.SIGTERM
+    told = json.loads(result.stdout)["error"]
+    assert told.startswith(
+        "Ended by SIGTERM; nothing half-written stays. To go on, run again: lwgan view"
+    )
+    assert told in result.stderr
     assert signal.getsignal(signal.SIGTERM) is before
     assert not list(tmp_path.iterdir())
 
 
-def test_what_no_user_can_mend_is_told_to_programs(
+def test_faults_of_the_program_are_told_as_such(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*args: object, **options: object) -> None:
-        raise RuntimeError("the network broke")
+        raise TypeError("no such thing")
 
     monkeypatch.setattr("lwgan.synthesis.draw_batch", fail)
-    monkeypatch.setattr(
-        "lwgan.console.print_json", lambda **told: (tmp_path / "told").write_text(str(told))
-    )
-    with pytest.raises(RuntimeError, match="the network broke"):
-        call(*VIEW, "--turn", 4, "--out", tmp_path / "x.mp4", "--json")
-    assert (tmp_path / "told").read_text() == "{'error': 'RuntimeError: the network broke'}"
-    assert [path.name for path in tmp_path.iterdir()] == ["told"]
+    result = call(*VIEW, "--turn", 4, "--out", tmp_path / "x.mp4", "--json")
+    told = json.loads(result.stdout)["error"]
+    assert result.exit_code == 1
+    assert told.startswith("This is a fault of the program, not of yours: TypeError: no such thing")
+    assert "export IPER_DEBUG=1" in told
+    assert "Traceback" not in result.stderr
+    monkeypatch.setenv("IPER_DEBUG", "1")
+    assert "Traceback" in call(*VIEW, "--turn", 4, "--out", tmp_path / "x.mp4").stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_roots_that_are_not_prepared(call: Call, tmp_path: Path) -> None:
