@@ -245,20 +245,13 @@ def decode_cut_encode(source: Path, target: Path) -> None:
 
 
 def decode(source: Path) -> Iterator[NDArray[np.uint8]]:
-    """Frames by decord where it has a wheel, else by PyAV; one thread."""
-    try:
-        import decord
-    except ImportError:
-        import av
+    """Frames by PyAV; one thread."""
+    import av
 
-        with av.open(str(source)) as container:
-            container.streams.video[0].codec_context.thread_count = 1
-            for frame in container.decode(video=0):
-                yield np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
-        return
-    reader = decord.VideoReader(str(source), num_threads=1)
-    for _ in range(len(reader)):
-        yield reader.next().asnumpy()
+    with av.open(str(source)) as container:
+        container.streams.video[0].codec_context.thread_count = 1
+        for frame in container.decode(video=0):
+            yield np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
 
 
 def write_clip(root: Path, num_frames: int) -> Path:

@@ -21,6 +21,7 @@ from benchmarks.tasks import default_kind
 from iper_toolkit.body import Body, BodyMismatch
 from iper_toolkit.images import read_image, write_image
 from iper_toolkit.protocols import Protocol
+from iper_toolkit.video import decoder_id
 
 SIZE = 48
 FAST = Settings(size=SIZE, metrics=("ssim", "psnr", "l1", "l1_person"))
@@ -99,6 +100,7 @@ def test_every_unseen_frame_is_scored_with_the_truth(
     assert got == dict(zip(frames, expected, strict=True))
     assert {row["mask_source"] for row in table if row["region"] == "person"} == {"set"}
     assert {row["mask_source"] for row in table if row["region"] == "frame"} == {""}
+    assert {row["decoder"] for row in table} == {decoder_id()}
 
 
 def test_official_targets_include_the_sources(

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from iper_toolkit.prepare import (
     prepare,
     shard_of,
 )
-from iper_toolkit.stages import VERSIONS, Options, stage_folder
+from iper_toolkit.stages import VERSIONS, Options, read_json, stage_folder
 from iper_toolkit.video import probe, write_video
 
 MakeRoot = Callable[..., Path]
@@ -488,6 +489,26 @@ def test_a_truncated_video_whose_index_comes_first(mini_root: MakeRoot, mini: ty
     reason = failure_of(root, "005/1/1")
     assert reason.startswith("005_1_1.mp4")
     assert "again" in reason  # which words depends on where the decoder notices
+
+
+def test_another_rate_of_a_video_is_another_fit(
+    mini_root: MakeRoot, mini: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rate and number of frames are found by decoding; the fit is smoothed by the rate."""
+    root = mini_root(1)
+    mini.video(root, "005/1/1", seed=2)
+    prepare(root)
+    assert Dataset.open(root).clip("005/1/1").fps != 12.5
+    folders = {stage: stage_folder(root, stage, "005/1/1") for stage in ("crop", "fit", "proxy")}
+    first = {stage: read_json(f / "stage.json")["key"] for stage, f in folders.items()}
+    from iper_toolkit.stages import source
+
+    monkeypatch.setattr(source, "probe", lambda path: replace(probe(path), fps=12.5))
+    monkeypatch.setitem(VERSIONS, "source", 99)
+    prepare(root)
+    assert Dataset.open(root).clip("005/1/1").fps == 12.5
+    for stage, folder in folders.items():
+        assert read_json(folder / "stage.json")["key"] != first[stage], stage
 
 
 def test_a_video_shorter_than_it_says(
