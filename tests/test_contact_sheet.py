@@ -36,8 +36,14 @@ def test_source_methods_and_truth_stand_beside_each_other(run: Path) -> None:
     code, output = lay(run, "--methods", "warp", "--cases", "3")
     assert code == 0, output
     sheet = read_image(run / "sheet.png")
-    assert sheet.shape == (2 * SIZE, 2 * 3 * 16 + 16, 3)
-    assert [int(level) for level in sheet[5, 8 : 3 * 16 : 16, 0]] == [40, 80, 120]
+    label = sheet.shape[0] - 2 * SIZE
+    assert sheet.shape[1:] == (2 * 3 * 16 + 16, 3)
+    assert [int(level) for level in sheet[label + 5, 8 : 3 * 16 : 16, 0]] == [40, 80, 120]
+    for column in range(3):  # each has its name above it, on both sides of the sheet
+        for left in (0, 3 * 16 + 16):
+            name = sheet[:label, left + 16 * column : left + 16 * (column + 1)]
+            assert name.min() < 200
+            assert name.max() == 255
     assert (sheet[SIZE:, -16:] == 255).all()  # the third case stands alone on the right
 
 
