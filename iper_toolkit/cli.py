@@ -173,6 +173,7 @@ def prepare(
             prepared=summary.prepared,
             unchanged=summary.unchanged,
             failures=summary.failures,
+            warnings=summary.warnings,
             tables_written=summary.tables_written,
             unread=summary.unread,
             unmatched=summary.unmatched,
@@ -184,11 +185,24 @@ def prepare(
             f"{len(summary.unchanged)} unchanged, {len(summary.failures)} failed."
         )
         _print_failures(summary.failures)
+        _print_warnings(summary.warnings)
         if not summary.tables_written and part[1] > 1:
             click.echo("Other shards are still at work; the last one writes the tables.")
         elif not summary.tables_written:
             click.echo("The tables are not written yet: mend the above and run this again.")
     sys.exit(0 if summary.ok else 1)
+
+
+def _print_warnings(warnings: dict[str, tuple[str, ...]]) -> None:
+    """On standard error; of many clips the first five."""
+    for clip_id, sentences in list(warnings.items())[:5]:
+        for sentence in sentences:
+            click.echo(f"  WARNING {clip_id}: {sentence}", err=True)
+    if len(warnings) > 5:
+        click.echo(
+            f"  WARNING: {len(warnings) - 5} more clips have warnings; iper prepare --json lists them all.",
+            err=True,
+        )
 
 
 def _print_unused(summary: Summary) -> None:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
 class SquareCrop:
-    """A square of whole source pixels. It may overhang the frame: edge pixels are repeated there.
+    """A square of whole source pixels. It may overhang the frame: the picture is mirrored there.
 
     Its points are continuous: the pixel with index i covers [i, i + 1) and has its centre at i + 0.5.
     """
@@ -45,7 +46,7 @@ class SquareCrop:
         return self.top + self.side / 2
 
     def cut(self, image: np.ndarray) -> np.ndarray:
-        """(H, W, ...) frame -> (side, side, ...), a copy."""
+        """(H, W, ...) frame -> (side, side, ...), a copy, mirrored about the outermost pixels where the frame ends."""
         height, width = image.shape[:2]
         rows = np.arange(self.top, self.top + self.side)
         columns = np.arange(self.left, self.left + self.side)
@@ -62,7 +63,27 @@ class SquareCrop:
         )
         if margins == ((0, 0), (0, 0)):
             return inside.copy()
-        return np.pad(inside, (*margins, *((0, 0),) * (image.ndim - 2)), mode="edge")
+        # Mirrored, because repeated edge pixels are streaks, and of a dark edge a black bar.
+        return np.pad(inside, (*margins, *((0, 0),) * (image.ndim - 2)), mode="reflect")
+
+    def mirrored_outside(
+        self, mask: NDArray[np.uint8], frame_size: tuple[int, int]
+    ) -> NDArray[np.uint8]:
+        """A mask of this square, with what is outside of the frame mirrored as `cut` mirrors the picture.
+
+        Args:
+            mask: (S, S) uint8, at any scale.
+            frame_size: (height, width) of the frames, pixels.
+        """
+        size = len(mask)
+        first = np.array([self.top, self.left], np.float64)
+        low = np.clip(np.ceil(-first / self.side * size), 0, size - 1).astype(int)
+        high = np.clip(np.floor((frame_size - first) / self.side * size), 1, size).astype(int)
+        if (low >= high).any() or (low.max() == 0 and high.min() == size):
+            return mask
+        inside = mask[low[0] : high[0], low[1] : high[1]]
+        margins = ((low[0], size - high[0]), (low[1], size - high[1]))
+        return np.asarray(np.pad(inside, margins, mode="reflect"))
 
     def source_to_ndc(self, xy: np.ndarray) -> np.ndarray:
         """(..., 2) continuous source pixels (x, y) -> NDC of this square.

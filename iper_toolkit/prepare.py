@@ -55,6 +55,7 @@ from iper_toolkit.unread import unmatched_names, unread_files
 _log = logging.getLogger(__name__)
 
 FAILURE_FILE = "failure.json"
+WARNINGS_FILE = "warnings.json"
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,12 @@ STAGES = (
     Stage("crop", (), (*PICTURES, "fit", "keypoints"), ("crop.json",), ("crop_factor",)),
     Stage("fit", ("crop",), (*PICTURES, "fit", "keypoints"), ("fit.npz",), ("body",)),
     Stage("front", ("fit",), (), ("front.npz",), ("body",)),
-    Stage("mask", ("crop", "front"), (*PICTURES, "masks"), ("masks.npz", "area.npy")),
+    Stage(
+        "mask",
+        ("crop", "fit", "front"),
+        (*PICTURES, "masks"),
+        ("masks.npz", "area.npy", "overlay.jpg", WARNINGS_FILE),
+    ),
     Stage(
         "proxy",
         ("crop", "mask"),
@@ -119,6 +125,8 @@ class Summary:
     """Clips of this shard that were done before."""
     failures: dict[str, str]
     """clip id -> reason: of this shard, and of all once the tables are written."""
+    warnings: dict[str, tuple[str, ...]]
+    """clip id -> sentences about the fit and the masks, of the clips of this shard that are done."""
     unread: tuple[str, ...]
     """Files under the root that no clip is made from, as paths relative to it."""
     unmatched: tuple[str, ...]
@@ -194,10 +202,22 @@ def prepare(
         prepared=tuple(sorted(prepared)),
         unchanged=tuple(sorted(unchanged)),
         failures=dict(sorted((everywhere if everywhere is not None else failures).items())),
+        warnings=_warnings(base, [clip for clip in own if clip.clip_id not in failures]),
         unread=tuple(unread_files(root, clips)),
         unmatched=tuple(unmatched_names(root, info, clips)),
         tables_written=everywhere is not None,
     )
+
+
+def _warnings(base: ClipWork, clips: Sequence[SourceClip]) -> dict[str, tuple[str, ...]]:
+    """What the stages had to say about clips that are done."""
+    found = {}
+    for clip in clips:
+        path = replace(base, clip=clip).made("mask", WARNINGS_FILE)
+        sentences = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+        if sentences:
+            found[clip.clip_id] = tuple(map(str, sentences))
+    return found
 
 
 def shard_of(name: str, count: int) -> int:

@@ -26,7 +26,6 @@ import numpy as np
 from iper_toolkit.atomic import part_folder
 from iper_toolkit.body import load_body
 from iper_toolkit.clip import Clip, Dataset
-from iper_toolkit.images import read_image
 from iper_toolkit.layout import (
     FRAME_SUFFIXES,
     MASK_ENDING,
@@ -35,6 +34,7 @@ from iper_toolkit.layout import (
     frame_files,
 )
 from iper_toolkit.manifest import BadManifest, NotPrepared, file_sha256
+from iper_toolkit.masks import read_mask_picture
 from iper_toolkit.stages import VERSIONS, Options
 from iper_toolkit.video import VIDEO_SUFFIXES
 
@@ -209,7 +209,7 @@ def _build(root: Path, placed: list[tuple[Path, str]]) -> None:
             target = small / name
             target.parent.mkdir(parents=True, exist_ok=True)
             if _is_picture(path) and target.suffix == ".npz":
-                np.savez_compressed(target, masks=read_image(path)[None, ..., 1])
+                np.savez_compressed(target, masks=read_mask_picture(path)[None])
             else:
                 shutil.copyfile(path, target)
         (small / "dataset.toml").write_text(_description(small), encoding="utf-8")

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from iper_toolkit.crop import SquareCrop, crop_around
 from iper_toolkit.keypoints import read_keypoints
 from iper_toolkit.stages import ClipWork, write_json
+from iper_toolkit.stages.plausible import check_keypoints, check_person_size
 
 
 def run(work: ClipWork) -> None:
@@ -25,6 +26,8 @@ def run(work: ClipWork) -> None:
             crop = crop_around(keypoints.boxes(), size, work.options.crop_factor)
         except ValueError as error:
             raise ValueError(f"{clip.keypoints}: {error}") from None
+        check_keypoints(keypoints.body25, size, clip.keypoints)
+        check_person_size(crop.side / work.options.crop_factor, clip.keypoints)
     else:
         name = clip.source.name if clip.kind == "frames" else clip.source.stem
         raise ValueError(

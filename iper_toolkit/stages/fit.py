@@ -14,6 +14,7 @@ from iper_toolkit.body.model import OPEN_BODY, SMPL_PREFIX, BodyParams, load_bod
 from iper_toolkit.keypoints import read_keypoints
 from iper_toolkit.layout import frame_files, missing_frames
 from iper_toolkit.stages import ClipWork, SourceFacts
+from iper_toolkit.stages.plausible import check_error
 from iper_toolkit.unpickle import read_fit
 
 
@@ -142,6 +143,7 @@ def _from_keypoints(work: ClipWork) -> FittedClip:
     finite = torch.isfinite(fit.params.to_array()).all(1).numpy()
     if not finite.all():
         raise ValueError(f"No body could be fitted to {path}: look at its keypoints.")
+    check_error(np.asarray(fit.error_pixels, np.float32), keypoints.boxes(), path)
     return FittedClip(
         params=fit.params,
         source="keypoints",

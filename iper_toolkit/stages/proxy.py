@@ -43,8 +43,10 @@ def run(work: ClipWork) -> None:
                 images.append(
                     small if plate_side == size else cut_and_resize(frame, crop, plate_side)
                 )
-                person = grow(masks.at([index], min(plate_side, _MARGIN_SIDE))[0])
-                people.append(_enlarged(person, plate_side))
+                mask = masks.at([index], min(plate_side, _MARGIN_SIDE))[0]
+                # Beyond the frame the picture is mirrored, and a person at its edge with it.
+                mask = crop.mirrored_outside(mask, (facts.height, facts.width))
+                people.append(_enlarged(grow(mask), plate_side))
             yield small
 
     metadata = {"comment": "synthetic; working copy"} if work.info.synthetic else {}

@@ -179,7 +179,7 @@ def test_check_finds_nothing_where_nothing_is(copy: Path) -> None:
         "002_1_2.mp4",
         "smpls/001/1/1/pose_shape.pkl",
         "masks/001/1/1.npz",
-        "cache/mask-v1/001/1/1/masks.npz",
+        "cache/mask-v2/001/1/1/masks.npz",
         "cache/proxy-v2/002/1/2/proxy.mp4",
         "manifests/frames.parquet",
         "manifests/clips.parquet",

@@ -1,4 +1,4 @@
-"""Crops: pixels that stay where they are, edges that repeat, and the reference's boxes."""
+"""Crops: pixels that stay where they are, mirrored overhang, and the reference's boxes."""
 
 from pathlib import Path
 
@@ -9,11 +9,11 @@ from iper_toolkit import crop
 from iper_toolkit.crop import SquareCrop, crop_around
 
 
-def test_a_cut_inside_is_a_slice_and_overhang_repeats_the_edge() -> None:
+def test_a_cut_inside_is_a_slice_and_overhang_is_mirrored() -> None:
     image = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
     np.testing.assert_array_equal(SquareCrop(2, 1, 3).cut(image), image[1:4, 2:5])
     square = SquareCrop(-2, -3, 11)
-    expected = np.pad(image, ((3, 3), (2, 2), (0, 0)), mode="edge")
+    expected = np.pad(image, ((3, 3), (2, 2), (0, 0)), mode="reflect")
     np.testing.assert_array_equal(square.cut(image), expected)
     np.testing.assert_array_equal(
         SquareCrop(5, 3, 4).cut(image[..., 0])[:, 2:],

@@ -1,12 +1,14 @@
 """Masks: packed, and read from the files that datasets ship."""
 
+import tracemalloc
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from iper_toolkit.crop import SquareCrop
-from iper_toolkit.masks import PackedMasks, read_masks, read_npz_header
+from iper_toolkit.masks import PackedMasks, read_mask_picture, read_masks, read_npz_header
 from iper_toolkit.video import write_video
 
 SOFT = np.random.default_rng(0).integers(0, 256, (5, 24, 24), dtype=np.uint8)
@@ -49,12 +51,90 @@ def test_bool_and_float_masks_become_grey_levels(tmp_path: Path) -> None:
         list(read_masks(tmp_path / "wrong.npz"))
 
 
-def test_masks_of_ones_are_not_taken_for_nobody(tmp_path: Path) -> None:
+def test_masks_of_ones_are_masks(tmp_path: Path) -> None:
     np.savez(tmp_path / "ones.npz", masks=(SOFT > 127).astype(np.uint8))
-    with pytest.raises(ValueError, match=r"ones\.npz: masks is uint8 of 0 and 1.*bool"):
-        list(read_masks(tmp_path / "ones.npz"))
+    assert np.array_equal(list(read_masks(tmp_path / "ones.npz")), (SOFT > 127) * 255)
     np.savez(tmp_path / "nobody.npz", masks=np.zeros((2, 4, 4), np.uint8))
     assert not np.any(list(read_masks(tmp_path / "nobody.npz")))
+    mixed = (SOFT > 127).astype(np.uint8)
+    mixed[3] *= 255
+    np.savez(tmp_path / "mixed.npz", masks=mixed)
+    with pytest.raises(ValueError, match=r"mixed\.npz: masks are 0 and 1 up to frame 3"):
+        list(read_masks(tmp_path / "mixed.npz"))
+
+
+OBJECT = np.zeros((60, 80), np.uint8)
+OBJECT[10:50, 20:40] = 255
+OTHER = np.zeros_like(OBJECT)
+OTHER[30:55, 50:75] = 255
+PHOTO = np.random.default_rng(1).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+SOFT_OBJECT = cv2.GaussianBlur(OBJECT, (9, 9), 0)
+
+
+@pytest.mark.parametrize(
+    ("picture", "expected"),
+    [
+        (OBJECT, OBJECT),
+        (OBJECT // 255, OBJECT),
+        (SOFT_OBJECT, SOFT_OBJECT),
+        (OBJECT.astype(np.uint16) * 257, OBJECT),
+        (np.dstack([OBJECT] * 3), OBJECT),
+        (np.dstack([PHOTO, OBJECT]), OBJECT),
+        (np.dstack([PHOTO, SOFT_OBJECT]), SOFT_OBJECT),
+        (np.dstack([np.full_like(OBJECT, 255)] * 3 + [OBJECT]), OBJECT),
+        (np.dstack([OBJECT] * 4), OBJECT),
+        (np.dstack([OBJECT] * 3 + [np.full_like(OBJECT, 255)]), OBJECT),
+    ],
+    ids="grey ones soft deep rgb cut-out soft-cut-out white-alpha all-four opaque".split(),
+)
+def test_mask_pictures_are_read_by_alpha_or_grey(
+    tmp_path: Path, picture: np.ndarray, expected: np.ndarray
+) -> None:
+    cv2.imwrite(str(tmp_path / "m.png"), picture)
+    np.testing.assert_array_equal(read_mask_picture(tmp_path / "m.png"), expected)
+
+
+@pytest.mark.parametrize(
+    ("picture", "message"),
+    [
+        (PHOTO, "is coloured: its channels differ"),
+        (np.dstack([PHOTO, np.full_like(OBJECT, 255)]), "is coloured: its channels differ"),
+        (np.dstack([OTHER * 0, OTHER // 2, OBJECT // 2]), "is coloured: its channels differ"),
+        (np.dstack([PHOTO, OBJECT * 0]), "the same alpha everywhere"),
+        (np.maximum(OBJECT // 255 * 38, OTHER // 255 * 75), "the largest value is 75"),
+        (np.maximum(OBJECT // 255, OTHER // 255 * 2), "the largest value is 2"),
+        (np.maximum(OBJECT // 2, OTHER), "much of it has the grey level 127"),
+    ],
+    ids="photo opaque-photo palette transparent grey-palette labels two-levels".split(),
+)
+def test_pictures_that_are_no_masks_are_refused(
+    tmp_path: Path, picture: np.ndarray, message: str
+) -> None:
+    cv2.imwrite(str(tmp_path / "m.png"), picture)
+    with pytest.raises(ValueError, match=rf"m\.png.*{message}"):
+        read_mask_picture(tmp_path / "m.png")
+
+
+def test_label_maps_and_colour_videos_are_refused(tmp_path: Path) -> None:
+    labels = np.stack([np.maximum(OBJECT // 255, OTHER // 255 * 2)] * 3)
+    np.savez(tmp_path / "labels.npz", masks=labels)
+    with pytest.raises(ValueError, match=r"labels\.npz: the largest value is 2"):
+        list(read_masks(tmp_path / "labels.npz"))
+    write_video(tmp_path / "me_mask.mp4", np.stack([cv2.resize(PHOTO[:6, :8], (80, 60))] * 3), 25)
+    with pytest.raises(ValueError, match=r"me_mask\.mp4: frame 0 is coloured"):
+        list(read_masks(tmp_path / "me_mask.mp4"))
+
+
+def test_masks_much_larger_than_the_frames_are_not_unfolded(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.npz"
+    np.savez_compressed(path, masks=np.zeros((2, 6000, 6000), np.uint8))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"bomb\.npz: masks is .*more than 4 times as large"):
+            list(read_masks(path, frame_size=(600, 600)))
+        assert tracemalloc.get_traced_memory()[1] < 1e6
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_grey_video_is_a_mask_file(tmp_path: Path) -> None:
@@ -77,10 +157,10 @@ def test_other_npz_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="must be uint8, bool or float"):
         list(read_masks(tmp_path / "names.npz"))
     np.savez(tmp_path / "objects.npz", masks=np.array([None, 1], dtype=object))
-    with pytest.raises(ValueError, match=r"must be uint8, bool or float|not a plain array"):
+    with pytest.raises(ValueError, match=r"must be uint8, bool or float"):
         list(read_masks(tmp_path / "objects.npz"))
     (tmp_path / "none.npz").write_bytes(b"nothing")
-    with pytest.raises(ValueError, match="not a whole npz"):
+    with pytest.raises(ValueError, match=r"no whole \.npz file"):
         list(read_masks(tmp_path / "none.npz"))
 
 
