@@ -109,13 +109,14 @@ def read_mask_picture(path: Path) -> NDArray[np.uint8]:
     from iper_toolkit.images import read_image
 
     read_image(path)  # damaged, cut short and too large pictures are named there
-    pixels = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None:
+    stored = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+    if stored is None:
         raise ValueError(f"{path} cannot be read; save the mask as a grey PNG.")
-    if pixels.dtype == np.uint16:
-        pixels = (pixels >> 8).astype(np.uint8)
-    if pixels.dtype != np.uint8:
-        raise ValueError(f"{path} holds {pixels.dtype}; save the mask as a grey PNG of 8 bits.")
+    if stored.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"{path} holds {stored.dtype}; save the mask as a grey PNG of 8 bits.")
+    pixels: NDArray[np.uint8] = (
+        stored // 257 if stored.dtype == np.uint16 and stored.max() > 1 else stored
+    ).astype(np.uint8)
     if pixels.ndim == 2:
         return _of_one_object(pixels, path)
     colours = pixels[..., :3]

@@ -95,14 +95,15 @@ def _longest(silhouette: NDArray[np.uint8]) -> int:
 
 
 def _overlap(mask: NDArray[np.uint8], body: NDArray[np.uint8]) -> tuple[float, float] | None:
-    """Intersection over union of the mask, and of the mask turned inside out, with the body; None if both are empty."""
-    person, body = resize(mask, body.shape[:2]) > 127, body > 0
-    if not body.any():
+    """Intersection over union of the mask, and of the mask turned inside out, with the body; None without a body."""
+    height, width = body.shape
+    person, inside = resize(mask, (height, width)) > 127, body > 0
+    if not inside.any():
         return None
     turned = ~person
     return (
-        float((person & body).sum() / (person | body).sum()),
-        float((turned & body).sum() / (turned | body).sum()),
+        float((person & inside).sum() / (person | inside).sum()),
+        float((turned & inside).sum() / (turned | inside).sum()),
     )
 
 

@@ -15,10 +15,8 @@ def test_a_cut_inside_is_a_slice_and_overhang_is_mirrored() -> None:
     square = SquareCrop(-2, -3, 11)
     expected = np.pad(image, ((3, 3), (2, 2), (0, 0)), mode="reflect")
     np.testing.assert_array_equal(square.cut(image), expected)
-    np.testing.assert_array_equal(
-        SquareCrop(5, 3, 4).cut(image[..., 0])[:, 2:],
-        np.repeat(SquareCrop(5, 3, 4).cut(image[..., 0])[:, 1:2], 2, 1),
-    )
+    corner = np.pad(image[3:, 5:, 0], ((0, 2), (0, 2)), mode="reflect")
+    np.testing.assert_array_equal(SquareCrop(5, 3, 4).cut(image[..., 0]), corner)
     copy = SquareCrop(0, 0, 2).cut(image)
     copy[:] = 0
     assert image[1, 1, 0] != 0
