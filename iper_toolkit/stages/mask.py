@@ -52,7 +52,7 @@ def run(work: ClipWork) -> None:
             areas.append(cv2.mean(mask)[0] / 255)
             if index < len(silhouettes):
                 overlap = _overlap(mask, unpack(silhouettes[index]))
-                if work.clip.masks is not None and overlap is not None:
+                if work.clip.masks is not None and overlap is not None and areas[-1] > 0:
                     against.append((*overlap, areas[-1]))
                 if not shown and areas[-1] > 0:
                     shown[index] = resize(mask, (_OVERLAY_SIDE, _OVERLAY_SIDE))
