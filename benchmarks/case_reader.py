@@ -115,7 +115,7 @@ class CaseReader:
             clip=sources.clip,
             frames=sources.frames,
             pictures=clip.frames(frames, size),
-            masks=clip.masks(frames, size),
+            masks=clip.appearance_masks(frames, size),
             params=clip.params(frames),
             background=self._clip(case.scene).background(size),
         )

@@ -252,6 +252,35 @@ class Clip:
         _check_size(size)
         return self._packed_masks.at([self._checked(index) for index in indices], size)
 
+    def appearance_masks(self, indices: Sequence[int], size: int) -> NDArray[np.uint8]:
+        """(N, size, size) uint8, 255 where a picture's colours are the person's: what may be learned as their look.
+
+        The same as `masks`, except where these are of kind ``body``. Those reach beyond the fitted body on purpose, so
+        that the background holds nothing of the person. What lies in that rim may be wall as well as clothes, so here
+        the mask is the fitted body's own silhouette.
+        """
+        if self.mask_source != "body":
+            return self.masks(indices, size)
+        from iper_toolkit.stages.front import unpack
+
+        _check_size(size)
+        masks = np.empty((len(indices), size, size), np.uint8)
+        for place, index in enumerate(indices):
+            masks[place] = resize(unpack(self._silhouettes[self._checked(index)]), (size, size))
+        return masks
+
+    @cached_property
+    def _silhouettes(self) -> NDArray[np.uint8]:
+        from iper_toolkit.stages.front import read_silhouettes
+
+        silhouettes = read_silhouettes(stage_folder(self.root, "front", self.id) / "front.npz")
+        if len(silhouettes) != self.num_frames:
+            raise manifest.BadManifest(
+                f"The cache of clip {self.id} is newer than the tables. Run: iper prepare --root "
+                f"{self.root}"
+            )
+        return silhouettes
+
     @cached_property
     def _packed_masks(self) -> PackedMasks:
         packed = PackedMasks.read(stage_folder(self.root, "mask", self.id) / "masks.npz")

@@ -344,7 +344,7 @@ def _pack_one(job: tuple[Path, str, Path, int]) -> None:
         clip_id=clip.id,
         subject=clip.subject,
         pictures=list(clip.iterate(frames, size)),
-        masks=list(clip.masks(frames, size)),
+        masks=list(clip.appearance_masks(frames, size)),
         plate=clip.background(size),
         params=BodyParams.from_array(params.body_id, fits),
         front_frames=clip.front_frames,
@@ -355,7 +355,10 @@ def _pack_one(job: tuple[Path, str, Path, int]) -> None:
 
 def _row_digest(row: Mapping[str, Any]) -> str:
     """What a pack is made of: the clip's row knows the source, the crop and the fits."""
-    return sha256(json.dumps(dict(row), sort_keys=True, default=str).encode()).hexdigest()
+    made_of = dict(row)
+    if row["mask_source"] == "body":  # packs of an earlier version hold the masks with their margin
+        made_of["packed_masks"] = "silhouette"
+    return sha256(json.dumps(made_of, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _content_of(path: Path) -> str:

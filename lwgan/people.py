@@ -139,7 +139,7 @@ def read_person(
     _refuse_repeated(pairs)
     _warn_of_several(named, tell)
     _warn_of_no_back(pairs, body, tell)
-    masks = np.concatenate([one.clip.masks(frames, size) for one, frames in pairs])
+    masks = np.concatenate([one.clip.appearance_masks(frames, size) for one, frames in pairs])
     _refuse_small(masks, pairs, size)
     return Person(
         name="+".join(dict.fromkeys(one.title for one in named)),

@@ -74,6 +74,8 @@ class FakeClip:
         found = [resize(self._masks[index], (size, size)) for index in indices]
         return np.array(found, np.uint8).reshape(len(indices), size, size)
 
+    appearance_masks = masks
+
     def params(self, indices: Sequence[int] | None = None) -> BodyParams:
         return self._params if indices is None else self._params[list(indices)]
 

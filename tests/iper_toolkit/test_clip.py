@@ -4,6 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -62,6 +63,17 @@ def test_facts_of_a_clip(video_clip: Clip) -> None:
     assert set(clip.front_frames) == set(clip.back_frames) == set(range(8))
     assert clip.front_scores[clip.front_frames[0]] == clip.front_scores.max()
     assert np.isnan(clip.keypoints).all()
+
+
+def test_looks_are_not_learned_from_the_margin_of_a_body_mask(
+    folder_clip: Clip, video_clip: Clip
+) -> None:
+    margin = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (9, 9))
+    look, covered = video_clip.appearance_masks([3, 0], 256), video_clip.masks([3, 0], 256)
+    assert (look > 127).sum() < 0.9 * (covered > 127).sum()
+    for inner, outer in zip(look, covered, strict=True):
+        np.testing.assert_array_equal(cv2.dilate(inner, margin), outer)
+    np.testing.assert_array_equal(folder_clip.appearance_masks([2], 64), folder_clip.masks([2], 64))
 
 
 def test_frames_come_from_the_source(folder_clip: Clip, video_clip: Clip) -> None:

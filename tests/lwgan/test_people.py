@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from iper_toolkit.atomic import PART_PREFIX
-from iper_toolkit.body import BodyMismatch
+from iper_toolkit.body import BodyMismatch, load_body
 from iper_toolkit.clip import Dataset
 from iper_toolkit.images import encode_image, read_image, write_image
 from iper_toolkit.manifest import BadManifest, NotPrepared, file_sha256
 from lwgan import raw_files as raw
+from lwgan.clothing import thickness_of
 from lwgan.people import (
     UnfitFrames,
     _clip_of,
@@ -258,6 +259,22 @@ def test_a_picture_with_keypoints_and_mask(quick_fit: None, raw_files: Path, cac
     assert clip.fit_source == "keypoints"
     inside = clip.crop.cut(read_image(raw_files / "me_mask.png")[..., 0])
     assert abs(float(person.masks.mean()) - float(inside.mean())) < 2
+
+
+def test_without_a_mask_nobody_wears_the_margin_around_the_body(
+    quick_fit: None, own: Path, cache: Path
+) -> None:
+    (own / "me_mask.png").unlink()
+    person = read_person([own / "me.png"], size=SIZE, cache=cache)
+    clip = open_frames(own / "me.png", cache=cache).clip
+    assert clip.mask_source == "body"
+    body = load_body("open")
+    worn, padded = (
+        float(thickness_of(body, person.params, masks).mean())
+        for masks in (person.masks, clip.masks([0], SIZE))
+    )
+    assert abs(worn) < 0.01  # metres
+    assert padded > worn + 0.01
 
 
 def test_what_was_prepared_once_is_read_at_once(
