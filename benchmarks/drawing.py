@@ -31,7 +31,7 @@ class Drawing:
         self._motion, self._size = motion, size
         self._pictures: Iterator[NDArray[np.uint8]] | None = None
         self._scores: dict[str, list[NDArray[np.float64]]] = {}
-        self._random: tuple[Any, ...] = _random_state()
+        self._random: tuple[Any, ...] = random_state()
 
     def own_randomness(self) -> "_OwnRandomness":
         return _OwnRandomness(self)
@@ -113,20 +113,22 @@ class _OwnRandomness:
         self._drawing = drawing
 
     def __enter__(self) -> None:
-        self._outside = _random_state()
-        _set_random_state(self._drawing._random)
+        self._outside = random_state()
+        set_random_state(self._drawing._random)
 
     def __exit__(self, *_: object) -> None:
-        self._drawing._random = _random_state()
-        _set_random_state(self._outside)
+        self._drawing._random = random_state()
+        set_random_state(self._outside)
 
 
-def _random_state() -> tuple[Any, ...]:
+def random_state() -> tuple[Any, ...]:
+    """The state of the global random generators: Python's, NumPy's, torch's and those of its devices in use."""
     devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     return (random.getstate(), np.random.get_state(), torch.get_rng_state(), devices)  # noqa: NPY002
 
 
-def _set_random_state(state: tuple[Any, ...]) -> None:
+def set_random_state(state: tuple[Any, ...]) -> None:
+    """Go on with what `random_state` gave."""
     random.setstate(state[0])
     np.random.set_state(state[1])  # noqa: NPY002
     torch.set_rng_state(state[2])

@@ -44,8 +44,35 @@ class Failure:
 
     @classmethod
     def of(cls, error: BaseException) -> "Failure":
+        if isinstance(error, RemoteFailure):
+            return error.failure
         reason = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
         return cls(reason, "".join(traceback.format_exception(error)))
+
+
+class RemoteFailure(Exception):
+    """What went wrong in a method that runs in a process of its own (`benchmarks.isolation`).
+
+    Args:
+        text: in one line.
+        failure: what the method raised; None: its process died or did not answer.
+        kind: the class of what it raised.
+        is_plain: whether that was a ValueError or OSError, which the message explains.
+    """
+
+    def __init__(
+        self, text: str, failure: Failure | None = None, kind: str = "", *, is_plain: bool = False
+    ) -> None:
+        super().__init__(text)
+        self.failure = failure or Failure(text, text)
+        self.kind, self.is_plain = kind, is_plain
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _remote_failure, (str(self), self.failure, self.kind, self.is_plain)
+
+
+def _remote_failure(text: str, failure: Failure, kind: str, is_plain: bool) -> RemoteFailure:
+    return RemoteFailure(text, failure, kind, is_plain=is_plain)
 
 
 @dataclass(frozen=True)
@@ -418,6 +445,11 @@ SPECS = {
 _TAKES = ", ".join((*BUILT_IN, *SPECS, "file.py:Class"))
 
 
+def spec_without_name(spec: str) -> str:
+    """``NAME=SPEC`` without the name."""
+    return spec.partition("=")[2] if re.match(r"[\w.+-]+=", spec) else spec
+
+
 def load_method(spec: str) -> Method:
     """A method by what the command line names it.
 
@@ -497,6 +529,9 @@ def check_identity(method: Method) -> None:
 
 def is_built_in(method: Method) -> bool:
     """Whether the method's class comes with this package."""
+    isolated: bool | None = getattr(method, "is_built_in", None)
+    if isolated is not None:
+        return isolated
     return type(method).__module__.partition(".")[0] == __package__
 
 

@@ -182,10 +182,24 @@ def _shared_options(command: Callable[..., None]) -> Callable[..., None]:
     show_default=True,
     help="Of networks. auto: the faster one on this machine, measured once. A method's version names bfloat16.",
 )
+@click.option(
+    "--time-limit",
+    type=click.FloatRange(0, min_open=True),
+    default=1800.0,
+    show_default=True,
+    help="Seconds that a method may take to be set up, for a person, or for a picture; then it is ended and the case "
+    "counts as failed.",
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 @_shared_options
 def run(
-    methods: tuple[str, ...], weights: str, device: str, precision: str, seed: int, **shared: Any
+    methods: tuple[str, ...],
+    weights: str,
+    device: str,
+    precision: str,
+    time_limit: float,
+    seed: int,
+    **shared: Any,
 ) -> None:
     """Draw the cases of a protocol with each method and score the pictures.
 
@@ -206,7 +220,7 @@ def run(
 
             methods = with_weights(methods or _default_methods(weights, shared), weights)
         names = methods or _default_methods(weights, shared)
-        _run(names, device, seed, precision=precision, **shared)
+        _run(names, device, seed, precision=precision, time_limit=time_limit, **shared)
 
 
 @click.command()
@@ -255,6 +269,7 @@ def _run(
     seed: int,
     *,
     precision: str = "auto",
+    time_limit: float = 1800.0,
     task: str,
     root: Path,
     out: Path | None,
@@ -335,6 +350,7 @@ def _run(
         precision=precision,
         keep=keep,  # type: ignore[arg-type]
         threads=os.cpu_count() or 1,
+        time_limit=time_limit,
         retry_failed=retry_failed,
         missing_metrics=chosen.missing,
         command=typed(click.get_current_context()),

@@ -315,7 +315,7 @@ class RunFolder:
                 "num_scored": 0 if failed else len(scored_frames),
                 "seconds_draw": drawing.seconds,
                 "seconds_personalize": drawing.seconds_personalize,
-                "peak_memory_bytes": peak_memory_bytes(),
+                "peak_memory_bytes": getattr(method, "peak_memory_bytes", peak_memory_bytes)(),
                 "peak_device_memory_bytes": peak_device_memory_bytes(self._device),
                 "sources": [
                     {

@@ -313,7 +313,8 @@ def _teach(method: Method, people: Sequence[Dressed]) -> tuple[Failure | None, f
 def _not_set_up(method: Method, error: BaseException) -> Exception:
     """What to say of a method that raised: a sentence if it is one of ours, and where it raised if it is not."""
     failure = Failure.of(error)
-    if is_built_in(method) and isinstance(error, (ValueError, OSError)):
+    is_plain = isinstance(error, (ValueError, OSError)) or getattr(error, "is_plain", False)
+    if is_built_in(method) and is_plain:
         return ValueError(f"method {method.name}: {error}")
     return RuntimeError(
         f"method {method.name}: setup failed: {failure.reason.removesuffix('.')}. No case was drawn; mend the method "

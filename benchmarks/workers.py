@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.case_reader import Keep
-from benchmarks.methods import load_method
+from benchmarks.isolation import TIME_LIMIT, IsolatedMethod, load_for_run
 from benchmarks.planning import Settings
 from benchmarks.runner import Outcome, Run, run_all
 from iper_toolkit.body import load_body
@@ -38,6 +38,7 @@ class RunDescription:
     precision: str = "auto"  # of networks
     keep: Keep = "some"
     threads: int = 1  # of one process
+    time_limit: float = TIME_LIMIT  # seconds for one answer of a method in a process of its own
     retry_failed: bool = False
     missing_metrics: Mapping[str, str] = field(default_factory=dict)  # why some are not scored
     command: str = ""  # what was typed, for run.json
@@ -63,7 +64,10 @@ class RunDescription:
         return Run(
             dataset,
             protocol,
-            [load_method(spec) for spec in self.methods],
+            [
+                load_for_run(spec, time_limit=self.time_limit, threads=self.threads)
+                for spec in self.methods
+            ],
             self.settings,
             self.out,
             body=load_body(self.body),
@@ -120,6 +124,9 @@ def run_described(
     description = replace(description, threads=threads)
     run = description.build()
     run.open()
+    for method in run.methods:  # the workers have their own
+        if isinstance(method, IsolatedMethod):
+            method.close()
     groups = run.plan(shard).groups
     outcomes = []
     # Processes are spawned, not forked: a forked copy of torch's or CUDA's threads may hang.
