@@ -81,6 +81,7 @@ def test_a_method_that_dies_or_hangs_fails_alone(call: Any) -> None:
     assert ends.loc["copy", "count"] == ends.loc["copy", "size"] == ends.loc["mine", "size"]
 
 
+@pytest.mark.slow
 def test_what_a_method_changes_stays_with_it(call: Any, tmp_path: Path) -> None:
     done = call(
         """
@@ -101,6 +102,7 @@ def test_what_a_method_changes_stays_with_it(call: Any, tmp_path: Path) -> None:
     assert Path.cwd() == tmp_path
 
 
+@pytest.mark.slow
 def test_a_method_that_cannot_be_made_or_set_up_stops_the_run(call: Any) -> None:
     for body, problem in [
         ("class Mine(Base):\n    def __init__(self): raise ValueError('no weights')", "no weights"),
