@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 # How far from its expected place a person may be, in sides of the box; more after each frame without a detection.
 _REACH, _REACH_A_FRAME, _LONGEST_REACH = 0.4, 0.05, 1.0
@@ -84,6 +83,8 @@ def follow_one_person(people: Sequence[Sequence[Joints]]) -> list[Joints | None]
 
 
 def _join(tracks: list[_Track], detections: Sequence[Joints], frame: int) -> None:
+    from scipy.optimize import linear_sum_assignment  # half a second; most clips show one person
+
     taken: set[int] = set()
     if tracks and detections:
         distances = np.array([[t.distance(joints, frame) for joints in detections] for t in tracks])
