@@ -15,7 +15,7 @@ from iper_toolkit.crop import SquareCrop
 from iper_toolkit.layout import DatasetInfo, SourceClip
 
 # Whoever changes what a stage makes raises its number, and every clip is done again from there.
-VERSIONS = {"source": 2, "crop": 1, "fit": 2, "front": 1, "mask": 2, "proxy": 2, "rows": 1}
+VERSIONS = {"source": 2, "crop": 1, "fit": 2, "front": 1, "mask": 2, "proxy": 3, "rows": 1}
 
 
 STAGE_FILE = "stage.json"
