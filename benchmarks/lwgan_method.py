@@ -36,6 +36,7 @@ USUAL_WEIGHTS = "attlwb-small"
 _RANDOM_CONFIG: GeneratorConfig | str = "attlwb-spade"
 # Frames drawn at once; the pictures do not depend on it.
 _BATCH = {"cpu": 4, "cuda": 16}
+_ALONE = "-alone"  # behind a preset
 _FPS = 25.0  # a plan has one; no picture depends on it
 
 
@@ -48,7 +49,8 @@ class LwganMethod:
 
     Args:
         weights: a file, a training run's folder, the name of weights that ship, or ``random[:SEED]``; behind a +
-            a preset of personalization: ``attlwb-small+quick``.
+            a preset of personalization: ``attlwb-small+quick``. ``attlwb-small+quick-alone`` learns people who are
+            drawn alone, in imitation and view, and draws transfers with the weights as they are.
 
     Raises:
         FileNotFoundError, ValueError: there are no such weights, or they cannot be read.
@@ -60,7 +62,7 @@ class LwganMethod:
     _learning: Precision = "float32"  # of personalization
 
     def __init__(self, weights: str) -> None:
-        weights, self._preset = _split(weights)
+        weights, self._preset, self._only_alone = _split(weights)
         self._checkpoint = _load(weights)
         self.weights = self._checkpoint.sha256
         self.random_weights = self._checkpoint.random
@@ -69,10 +71,8 @@ class LwganMethod:
         if self.random_weights:
             self.name, self.version = f"{self.name}-{RANDOM}", f"{self.version}-{RANDOM}"
         if self._preset:
-            self.name, self.version = (
-                f"{self.name}-{self._preset}",
-                f"{self.version}-{self._preset}",
-            )
+            word = f"{self._preset}{_ALONE if self._only_alone else ''}"
+            self.name, self.version = f"{self.name}-{word}", f"{self.version}-{word}"
         self._version = self.version
 
     def setup(self, setup: methods.Setup) -> None:
@@ -115,7 +115,7 @@ class LwganMethod:
     def _enter(self, people: tuple[Dressed, ...], params: BodyParams) -> None:
         """Compose and encode them once, whatever they do afterwards."""
         checkpoint = self._checkpoint
-        if self._preset:
+        if self._preset and not (self._only_alone and len(people) > 1):
             checkpoint = personalize(
                 [dressed.person for dressed in people],
                 checkpoint,
@@ -135,16 +135,17 @@ class LwganMethod:
         )
 
 
-def _split(weights: str) -> tuple[str, Preset | None]:
-    """``attlwb-small+quick`` -> (``attlwb-small``, ``quick``); a file whose own name has a + stays whole."""
+def _split(weights: str) -> tuple[str, Preset | None, bool]:
+    """``attlwb-small+quick-alone`` -> (``attlwb-small``, ``quick``, True); a file whose own name has a + stays whole."""
     name, plus, word = weights.rpartition("+")
     if not plus or Path(weights).exists():
-        return weights, None
+        return weights, None, False
     for preset in PRESETS:
-        if word == preset:
-            return name, preset
+        if word.removesuffix(_ALONE) == preset:
+            return name, preset, word.endswith(_ALONE)
     raise ValueError(
-        f"lwgan:{weights}: behind the + stands how each person is learned first: {', '.join(PRESETS)}."
+        f"lwgan:{weights}: behind the + stands how each person is learned first: {', '.join(PRESETS)}; with {_ALONE} "
+        "only where a person is drawn alone, not in transfer."
     )
 
 

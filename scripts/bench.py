@@ -1,4 +1,4 @@
-"""How fast this machine rasterizes, scores, prepares, fits bodies and draws people, synthetic or not.
+"""How fast this machine rasterizes, scores, prepares, fits bodies, draws people and personalizes, in which precision.
 
     python scripts/bench.py                       everything
     python scripts/bench.py raster metrics        some sections
@@ -361,9 +361,33 @@ def bench_generator() -> list[dict[str, Any]]:
     ]
 
 
+def bench_precision() -> dict[str, Any]:
+    """A convolution, forward and backward, in float32 and in bfloat16."""
+    from bench_personalization import bench_precision as measure
+
+    return measure()
+
+
+def bench_personalization() -> dict[str, Any]:
+    """`quick`, of one person at 256 pixels with 2 sources."""
+    from bench_personalization import bench_personalization as measure
+
+    return measure()
+
+
 # ------------------------------------------------------------------------------------------- command
 
-SECTIONS = ("raster", "metrics", "judging", "prepare", "fit", "synth", "generator")
+SECTIONS = (
+    "raster",
+    "metrics",
+    "judging",
+    "prepare",
+    "fit",
+    "synth",
+    "generator",
+    "precision",
+    "personalization",
+)
 
 
 @click.command(help=__doc__)
@@ -398,6 +422,10 @@ def main(sections: tuple[str, ...], json_file: Path | None, frames: int, repeat:
             figures[section] = bench_synth()
         elif section == "generator":
             figures[section] = bench_generator()
+        elif section == "precision":
+            figures[section] = bench_precision()
+        elif section == "personalization":
+            figures[section] = bench_personalization()
         else:
             figures[section] = bench_prepare(frames, repeat)
     if json_file is not None:

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lwgan.generators import PRESETS, LiquidWarpingGenerator, PictureGenerator, build_generator
+from lwgan.precision import fastest_precision
 
 Generator = LiquidWarpingGenerator | PictureGenerator
 
@@ -47,14 +48,9 @@ def forms_of(generator: Generator) -> Iterator[tuple[str, Generator, float | Non
     yield "plain, float32", generator, None
     yield "channels_last, float32", generator.for_inference(folded=False), None
     yield "folded, float32", generator.for_inference(), 1.05
-    if has_bfloat16():
+    if fastest_precision() == "bfloat16":  # others emulate it, slowly
         yield "channels_last, bfloat16", generator.for_inference(folded=False).bfloat16(), None
         yield "folded, bfloat16", generator.for_inference().bfloat16(), 1.5
-
-
-def has_bfloat16() -> bool:
-    """Whether this CPU multiplies in bfloat16; others emulate it, slowly."""
-    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 
 def measure_frame(

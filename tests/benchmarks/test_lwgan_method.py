@@ -253,6 +253,30 @@ def test_each_person_is_learned_first(
     assert max(len(names) for names, _ in learned) == 2  # who wears, and whose clothes they are
 
 
+def test_people_who_are_drawn_alone_can_be_learned_alone(
+    dataset: Any, every_task: Protocol, tmp_path: Path, body: Body, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "trained.safetensors"
+    tables = surface_tables(body, "corrected")
+    small = replace(TINY, background_network=False)
+    save_checkpoint(path, build_generator(small), surface=tables.id, origin=Origin("trained"))
+    learned: list[int] = []
+
+    def learn(people: Any, checkpoint: Any, body: Any, **settings: Any) -> Any:
+        learned.append(len(people))
+        return checkpoint
+
+    monkeypatch.setattr(lwgan_method, "personalize", learn)
+    method = load_method(f"lwgan:{path}+quick-alone")
+    assert method.version == "1-quick-alone"
+    for task in ("transfer", "imitation"):
+        assert learned == []
+        settings = Settings(task=task, kind="scored", size=SIZE, metrics=("l1",), max_frames=1)
+        run = Run(dataset, every_task, [method], settings, tmp_path / task, body=body)
+        assert {one.status for one in run_all(run)[0]} == {"ok"}
+    assert set(learned) == {1}
+
+
 @pytest.mark.parametrize(
     ("fastest", "asked", "used", "suffix"),
     [

@@ -59,8 +59,11 @@ def test_a_prepared_dataset_is_trained_on(trained: Path) -> None:
 
 def test_an_ablation_and_numbers_for_programs(prepared_root: Path, tmp_path: Path) -> None:
     words = ["--data", prepared_root, "--out", tmp_path / "run", "--workers", 0, *SETTINGS]
-    code, text = call("train", *words, "--variant", "texture-warping", "--json")
+    asked = ["--variant", "texture-warping", "--precision", "bfloat16", "--json"]
+    code, text = call("train", *words, *asked)
     assert code == 0, text
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["precision"] == "bfloat16"
     told = json.loads(text.splitlines()[-1])
     assert told["steps"] == 1
     assert load_checkpoint(told["weights"]).config.fusion == "texture-warping"
@@ -85,6 +88,25 @@ def test_mistakes_are_said_in_a_sentence(
     assert message in text
     assert "Traceback" not in text
     assert not out.exists()
+
+
+def test_personalize_learns_in_the_precision_that_is_asked_for(
+    trained: Path, prepared_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def learn(*_: object, precision: str, **__: object) -> None:
+        asked.append(precision)
+        raise ValueError("seen")
+
+    monkeypatch.setattr("lwgan.personalization.personalize", learn)
+    words = ["personalize", "--source", "001/1/1", "--root", prepared_root, "--weights", trained]
+    words += ["--out", tmp_path / "me.safetensors", "--size", 64]
+    for more in ([], ["--precision", "bfloat16"]):
+        code, text = call(*words, *more)
+        assert code != 0
+        assert "seen" in text
+    assert asked == ["auto", "bfloat16"]
 
 
 def test_a_person_is_learned_and_drawn(
