@@ -16,6 +16,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from benchmarks.charts import Curve, IntervalChart
+from iper_toolkit.folders import NoHome, home_folder
 from iper_toolkit.images import encode_image, resize
 from iper_toolkit.plain_text import visible, without_places
 
@@ -245,4 +246,12 @@ def _finished(value: object) -> object:
     """
     if not isinstance(value, str) or isinstance(value, Markup) or value.startswith(PICTURE):
         return value
-    return visible(without_places(value, Path.home(), Path.cwd()), keep="\n")
+    return visible(without_places(value, *_places()), keep="\n")
+
+
+def _places() -> list[Path]:
+    """Folders of this machine that nobody else needs to know."""
+    try:
+        return [home_folder(), Path.cwd()]
+    except NoHome:
+        return [Path.cwd()]

@@ -2,8 +2,9 @@
 
 import cv2
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from iper_toolkit.compiled import njit
 
 Floats = NDArray[np.float32]
 
@@ -30,7 +31,7 @@ def nearest_covered(face: NDArray[np.int32], band: int) -> NDArray[np.int32]:
     return nearest
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _bilinear(picture: NDArray[np.uint8], x: float, y: float, out: Floats) -> None:
     """(S, S, 3) at pixel indices (x, y), clamped to the edge, into out (3,)."""
     size = picture.shape[0]
@@ -43,7 +44,7 @@ def _bilinear(picture: NDArray[np.uint8], x: float, y: float, out: Floats) -> No
         out[k] = upper * (1 - fy) + lower * fy
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _bilinear_mask(mask: NDArray[np.uint8], x: float, y: float) -> float:
     """(S, S) at pixel indices as a share of 255, zero outside."""
     size = mask.shape[0]
@@ -56,7 +57,7 @@ def _bilinear_mask(mask: NDArray[np.uint8], x: float, y: float) -> float:
     return (upper * (1 - fy) + lower * fy) / 255
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def paint(
     face: NDArray[np.int32],
     barycentric: Floats,

@@ -18,6 +18,7 @@ from iper_toolkit.console import (
     FOLDER,
     JSON,
     FileOrWord,
+    Spec,
     chosen_shard,
     plain_errors,
     print_json,
@@ -160,6 +161,7 @@ def _shared_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--method",
     "methods",
+    type=Spec(),
     multiple=True,
     metavar="[NAME=]SPEC",
     help="copy, warp, warp-clothes, lwgan, lwgan:FILE, folder:DIR, module:Class or file.py:Class; may be repeated. "

@@ -1,11 +1,7 @@
 """A run as a description that other processes can build for themselves, and the processes that do."""
 
-import multiprocessing
 import os
-import signal
 from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,9 +11,11 @@ from benchmarks.case_reader import Keep
 from benchmarks.isolation import TIME_LIMIT, IsolatedMethod, load_for_run
 from benchmarks.planning import Settings
 from benchmarks.runner import Outcome, Run, run_all
+from iper_toolkit import progress
 from iper_toolkit.body import load_body
 from iper_toolkit.cases import Case
 from iper_toolkit.clip import Dataset
+from iper_toolkit.processes import Pool, WorkerDied
 from iper_toolkit.protocols import load_protocol, protocol_of
 from iper_toolkit.true_pictures import TruthTables
 
@@ -93,7 +91,6 @@ _of_this_process: Run | None = None
 
 def _start(description: RunDescription) -> None:
     global _of_this_process
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it at once and without a word
     torch.set_num_threads(description.threads)
     _of_this_process = description.build()
 
@@ -113,7 +110,7 @@ def run_described(
     """Do one shard of a run in `workers` processes; like `runner.run_all` otherwise.
 
     Raises:
-        RuntimeError: a worker process died. What it had finished is kept.
+        WorkerDied: a worker process died. What it had finished is kept, and the other cases are done.
     """
     description = description.absolute()  # before code of others is loaded
     if workers <= 1:
@@ -129,23 +126,21 @@ def run_described(
             method.close()
     groups = run.plan(shard).groups
     outcomes = []
-    # Processes are spawned, not forked: a forked copy of torch's or CUDA's threads may hang.
-    pool = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), initializer=_start, initargs=(description,)
-    )
-    with pool:
-        waiting = [pool.submit(_do, group) for group in groups]
-        try:
-            for count, done in enumerate(as_completed(waiting), 1):
-                outcomes += done.result()
-                if tell is not None:
-                    tell(count, len(groups), done.result())
-        except BrokenProcessPool as error:
-            raise RuntimeError(
-                "A worker process died; most often the memory was not enough. Finished cases are kept: give the "
-                "same command again with fewer --workers."
-            ) from error
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    deaths: list[str] = []
+    with (
+        progress.task("drawing and scoring", len(groups), "person") as advance,
+        Pool(workers, start=_start, start_arguments=(description,)) as pool,
+    ):
+        for count, ended in enumerate(pool.run(_do, groups), 1):
+            if isinstance(ended.error, WorkerDied):
+                deaths.append(f"{', '.join(case.key for case in ended.job)}: {ended.error}")
+                continue
+            outcomes += ended.result()
+            advance(count)
+            if tell is not None:
+                tell(count, len(groups), ended.result())
+    if deaths:
+        raise WorkerDied(
+            f"{' '.join(deaths)} All other cases are kept: give the same command again to try these again."
+        )
     return run, outcomes, run.finish(run.plan())

@@ -4,7 +4,6 @@ The table is manifests/assets.toml. Files of others are looked up when they are 
 downloaded behind the user's back: a missing one is a `MissingAsset` that says what to do.
 """
 
-import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -13,6 +12,8 @@ from functools import cache
 from hashlib import file_digest
 from pathlib import Path
 from typing import Literal, get_args
+
+from iper_toolkit.folders import cache_folder
 
 Package = Literal["iper_toolkit", "lwgan", "benchmarks"]
 Status = Literal["there", "missing", "damaged"]
@@ -153,8 +154,7 @@ class Asset:
 
 def assets_folder() -> Path:
     """Where users put files of others: the folder that IPER_ASSETS names, else ~/.cache/iper."""
-    named = os.environ.get("IPER_ASSETS")
-    return Path(named).expanduser() if named else Path.home() / ".cache" / "iper"
+    return cache_folder("IPER_ASSETS")
 
 
 def manifests_folder() -> Path:

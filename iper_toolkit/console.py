@@ -60,6 +60,18 @@ class FileOrWord(click.ParamType):
         return _expanded(value, param, ctx)
 
 
+class Spec(click.ParamType):
+    """A word that may hold a path behind ``=`` or ``:``, as ``ours=folder:~/x``; still as text."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        begin, tilde, rest = value.partition("~")
+        if not tilde or not (begin == "" or begin.endswith(("=", ":"))):
+            return value
+        return str(begin) + _expanded(tilde + rest, param, ctx)
+
+
 PATH, FILE, FOLDER = FilePath(), FilePath(dir_okay=False), FilePath(file_okay=False)
 EXISTING, EXISTING_FOLDER = FilePath(exists=True), FilePath(exists=True, file_okay=False)
 

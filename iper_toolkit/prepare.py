@@ -17,13 +17,9 @@ import hashlib
 import importlib
 import json
 import logging
-import multiprocessing
 import os
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +36,8 @@ from iper_toolkit.atomic import (
 )
 from iper_toolkit.layout import DatasetInfo, SourceClip, find_clips, read_dataset_info
 from iper_toolkit.naming import printable
+from iper_toolkit.processes import Pool, WorkerDied
+from iper_toolkit.progress import task
 from iper_toolkit.stages import (
     STAGE_FILE,
     VERSIONS,
@@ -49,7 +47,7 @@ from iper_toolkit.stages import (
     stage_folder,
     write_json,
 )
-from iper_toolkit.threads import one_thread
+from iper_toolkit.threads import one_thread, use_one_thread
 from iper_toolkit.unread import unmatched_names, unread_files
 
 _log = logging.getLogger(__name__)
@@ -187,15 +185,20 @@ def prepare(
     base = ClipWork(root, clips[0], info, options, root)
     own = [clip for clip in clips if shard_of(clip.clip_id, count) == index]
     prepared, unchanged, failures = [], [], {}
-    for finished, (clip_id, outcome) in enumerate(_run_all(base, own, workers), start=1):
-        if outcome.error is not None:
-            failures[clip_id] = outcome.error
-        elif outcome.worked:
-            prepared.append(clip_id)
-        else:
-            unchanged.append(clip_id)
-        if progress is not None:
-            progress(clip_id, outcome.error, finished, len(own))
+    with (
+        task("preparing", len(own), "clip") as advance,
+        contextlib.closing(_run_all(base, own, workers)) as outcomes,
+    ):
+        for finished, (clip_id, outcome) in enumerate(outcomes, start=1):
+            if outcome.error is not None:
+                failures[clip_id] = outcome.error
+            elif outcome.worked:
+                prepared.append(clip_id)
+            else:
+                unchanged.append(clip_id)
+            advance(finished)
+            if progress is not None:
+                progress(clip_id, outcome.error, finished, len(own))
     everywhere = finish(base, clips)
     return Summary(
         num_clips=len(clips),
@@ -264,8 +267,14 @@ def run_stages(work: ClipWork) -> Outcome:
         if work.clip.problem:
             raise ValueError(work.clip.problem)
         keys: dict[str, str] = {}
-        with one_thread(), locked(work.root / "cache" / "locks" / f"{work.clip.clip_id}.lock"):
-            for stage in STAGES:
+        lock = work.root / "cache" / "locks" / f"{work.clip.clip_id}.lock"
+        with (
+            one_thread(),
+            task(work.clip.clip_id, len(STAGES), "stage") as advance,
+            locked(lock),
+        ):
+            for number, stage in enumerate(STAGES):
+                advance(number, stage.name)
                 keys[stage.name] = stage_key(stage, work, stamp, keys)
                 if not is_done(stage, work, keys[stage.name]):
                     worked = True
@@ -404,7 +413,7 @@ def _reason(error: Exception, root: Path) -> str:
         text = f"{error.filename or 'a file'}: {advice}"
     elif isinstance(error, KeyError) and error.args:
         text = f"KeyError: {error.args[0]}"
-    elif isinstance(error, (ValueError, OSError, ImportError)):
+    elif isinstance(error, (ValueError, OSError, ImportError, WorkerDied)):
         text = str(error) or type(error).__name__
     else:
         text = f"{type(error).__name__}: {error}"
@@ -490,7 +499,7 @@ def _versions(names: Sequence[str]) -> dict[str, str]:
 
 def _run_all(
     base: ClipWork, clips: Sequence[SourceClip], workers: int
-) -> Iterator[tuple[str, Outcome]]:
+) -> Generator[tuple[str, Outcome], None, None]:
     works = [replace(base, clip=clip) for clip in clips]
     if workers == 1:
         for work in works:
@@ -500,52 +509,22 @@ def _run_all(
 
 
 def _run_in_processes(works: Sequence[ClipWork], workers: int) -> Iterator[tuple[str, Outcome]]:
-    """Each worker holds one clip at a time, so a worker that dies tells which clips to look at."""
-    waiting = list(reversed(works))
     suspects: list[ClipWork] = []
-    while waiting:
-        running: dict[Future[Outcome], ClipWork] = {}
-        with _pool(workers) as pool:
-            try:
-                while waiting or running:
-                    while waiting and len(running) < workers:
-                        work = waiting.pop()
-                        running[pool.submit(run_stages, work)] = work
-                    done, _ = wait(running, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        outcome = future.result()
-                        yield running.pop(future).clip.clip_id, outcome
-            except BrokenProcessPool:
-                suspects += running.values()
-    for work in suspects:  # alone, so that the one that kills its process is known
-        with _pool(1) as pool:
-            try:
-                outcome = pool.submit(run_stages, work).result()
-            except BrokenProcessPool:
-                error = ValueError(
-                    "the process that worked on this clip died: probably too little memory, or a "
-                    "file that crashes the decoder. Run again with fewer workers."
-                )
-                outcome = Outcome(_record_failure(work, error), worked=True)
+    with Pool(workers, start=use_one_thread) as pool:
+        for ended in pool.run(run_stages, works):
+            if isinstance(ended.error, WorkerDied):
+                suspects.append(ended.job)
+            else:
+                yield ended.job.clip.clip_id, ended.result()
+    # Alone: where memory gave out, another clip may have taken it.
+    for work in suspects:
+        with Pool(1, start=use_one_thread) as pool:
+            (ended,) = pool.run(run_stages, [work])
+        if isinstance(ended.error, WorkerDied):
+            outcome = Outcome(_record_failure(work, ended.error), worked=True)
+        else:
+            outcome = ended.result()
         yield work.clip.clip_id, outcome
-
-
-def _pool(workers: int) -> ProcessPoolExecutor:
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_follow_parent)
-
-
-def _follow_parent() -> None:
-    """A worker whose parent was killed ends too, instead of waiting for work for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True, name="follow-parent").start()
 
 
 def _body_id(name: str) -> str:

@@ -109,11 +109,7 @@ class Pool:
         self._workers: list[_Worker] = []
 
     def __enter__(self) -> Pool:
-        if getattr(multiprocessing.current_process(), "_inheriting", False):
-            # A worker reads the main script, and that starts a pool. The parent says what is wrong, once.
-            if sys.stdout is not None:
-                sys.stdout.flush()
-            os._exit(_NO_GUARD)
+        refuse_in_workers()
         _open_pools.add(self)
         return self
 
@@ -209,6 +205,14 @@ class Pool:
         _open_pools.discard(self)
 
 
+def refuse_in_workers() -> None:
+    """End this process if it is a worker that still reads the main script; its parent says what is wrong, once."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        os._exit(_NO_GUARD)
+
+
 _open_pools: weakref.WeakSet[Pool] = weakref.WeakSet()
 _numbers = iter(range(sys.maxsize))
 
@@ -286,9 +290,7 @@ class _Worker:
 
 
 def _serve(connection: Connection, forward: bool) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the parent decides
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    follow_parent()
+    begin_as_worker()
     sending = threading.Lock()
 
     def send(kind: str, content: Any = None) -> None:
@@ -360,6 +362,13 @@ def _with_cause(error: Exception, text: str) -> Exception:
     return error
 
 
+def begin_as_worker() -> None:
+    """What every worker process does first, also one that a library started."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the parent decides
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    follow_parent()
+
+
 def follow_parent() -> None:
     """In a child process: end when the parent has ended, however it did, instead of waiting for ever."""
     parent = multiprocessing.parent_process()
@@ -402,6 +411,28 @@ def death_in_words(exit_code: int | None) -> str:
         "SIGXCPU": "used up its CPU time (SIGXCPU): a limit of this shell or queue (ulimit -t).",
     }
     return reasons.get(name, f"died of {name}.")
+
+
+def loader_death(error: RuntimeError) -> Exception | None:
+    """What torch's DataLoader means that reports a dead worker, as `Pool` would say it; None for other errors."""
+    text = str(error)
+    if not text.startswith("DataLoader worker"):
+        return None
+    text += f" {error.__cause__ or ''} {error.__context__ or ''}"
+    for said, number in _SIGNALS_IN_WORDS.items():
+        if said in text:
+            return WorkerDied(f"A process that loads batches {death_in_words(-number)}")
+    if f"exit code {_NO_GUARD}" in text or _main_lacks_guard():
+        return NoMainGuard(f"Processes that load batches cannot start: {NO_GUARD_SENTENCE}")
+    return WorkerDied(f"A process that loads batches ended before its job was done ({error})")
+
+
+# As strsignal says it, which is what DataLoader tells.
+_SIGNALS_IN_WORDS = {
+    text: number
+    for number in (signal.valid_signals() if hasattr(signal, "strsignal") else ())
+    if (text := f"by signal: {signal.strsignal(number)}")
+}
 
 
 def shared_memory_error(error: BaseException) -> str | None:

@@ -12,12 +12,10 @@ show the person from the front and from behind.
 
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +24,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from iper_toolkit import progress
 from iper_toolkit.atomic import write_atomically
 from iper_toolkit.body import BodyParams
 from iper_toolkit.clip import Dataset
 from iper_toolkit.images import resize
-from iper_toolkit.threads import use_one_thread
+from iper_toolkit.processes import Pool
 
 PACKS_FILE = "packs.json"
 FORMAT = "lwgan-pack-1"
@@ -314,13 +313,9 @@ def pack_dataset(
     ]
     if todo:
         tell(f"Packing {len(todo)} clips of {dataset.root} at {size} pixels, once, in {folder}")
-        if workers > 1:
-            context = get_context("spawn")
-            with ProcessPoolExecutor(workers, context, initializer=use_one_thread) as pool:
-                list(pool.map(_pack_one, todo))
-        else:
-            for job in todo:
-                _pack_one(job)
+        with progress.task("packing", len(todo), "clip") as advance:
+            for count, _ in enumerate(_packed(todo, workers), start=1):
+                advance(count)
     write_packs_file(
         folder,
         name=dataset.name,
@@ -330,6 +325,15 @@ def pack_dataset(
         clips={name: str(row["subject"]) for name, row in wanted.items()},
     )
     return Packs.open(folder)
+
+
+def _packed(todo: Sequence[tuple[Path, str, Path, int]], workers: int) -> Iterator[None]:
+    if workers > 1:
+        with Pool(workers) as pool:
+            for ended in pool.run(_pack_one, todo):
+                yield ended.result()
+    else:
+        yield from map(_pack_one, todo)
 
 
 def _pack_one(job: tuple[Path, str, Path, int]) -> None:

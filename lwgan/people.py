@@ -6,7 +6,6 @@ raw files (see `lwgan.raw_files`). Frames may follow: ``001/1/1@0,30`` or ``danc
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from iper_toolkit.body import BodyMismatch, BodyParams, load_body
 from iper_toolkit.clip import Clip, Dataset, cut_and_resize
 from iper_toolkit.crop import SquareCrop
+from iper_toolkit.folders import expanded
 from iper_toolkit.images import read_image
 from iper_toolkit.manifest import BadManifest, NotPrepared, file_sha256
 from iper_toolkit.naming import normalised
@@ -230,7 +230,7 @@ def check_size(size: int) -> None:
 
 def split_frames(text: str) -> tuple[str, str | None]:
     """``dance.mp4@10-80`` -> (``dance.mp4``, ``10-80``); a file whose own name looks like this stays whole."""
-    text = os.path.expanduser(text)
+    text = expanded(text)
     match = _WITH_FRAMES.fullmatch(text)
     if match is None or Path(text).exists():
         return text, None

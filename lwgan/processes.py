@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from iper_toolkit.processes import shard_from_environment
+
 
 @dataclass(frozen=True)
 class Processes:
@@ -16,7 +18,23 @@ class Processes:
 
     @classmethod
     def of_environment(cls) -> "Processes":
-        return cls(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
+        """What torchrun says; alone without it.
+
+        Raises:
+            ValueError: RANK and WORLD_SIZE make no sense, or there is nobody to meet at MASTER_ADDR.
+        """
+        if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+            return cls()
+        given = shard_from_environment()
+        assert given is not None  # both are there
+        (rank, world), said = given
+        met = torch.distributed.is_available() and torch.distributed.is_initialized()
+        if world > 1 and not met and "MASTER_ADDR" not in os.environ:
+            raise ValueError(
+                f"The environment says {said}, but not MASTER_ADDR, where the processes meet. Start several with "
+                "torchrun; for one, unset RANK and WORLD_SIZE."
+            )
+        return cls(rank, world)
 
     @property
     def is_first(self) -> bool:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from iper_toolkit import folders
 from iper_toolkit.atomic import part_folder
 from iper_toolkit.body import load_body
 from iper_toolkit.clip import Clip, Dataset
@@ -154,8 +154,8 @@ def prepared_clip(
 
 def cache_folder() -> Path:
     """Where prepared files are kept: the folder that IPER_CACHE names, else ~/.cache/iper/prepared."""
-    named = os.environ.get("IPER_CACHE")
-    return Path(named).expanduser() if named else Path.home() / ".cache" / "iper" / "prepared"
+    named = folders.named_folder("IPER_CACHE")
+    return named if named is not None else folders.cache_folder("IPER_CACHE") / "prepared"
 
 
 def _make_folder(cache: Path) -> None:

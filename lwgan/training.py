@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from iper_toolkit import progress
 from iper_toolkit.body import Body
+from iper_toolkit.processes import begin_as_worker, loader_death, refuse_in_workers
 from lwgan.batch import Batch
 from lwgan.checkpoints import WEIGHTS_FILE, Checkpoint, Origin
 from lwgan.learners import Tell, load_networks
@@ -165,8 +166,14 @@ def _loaded(batches: Batches, first: int, last: int, workers: int, device: str) 
         # A fork of a process that has computed with threads waits for ever for threads that it has not.
         multiprocessing_context="spawn" if workers else None,
     )
-    for batch in loader:
-        yield batch.to(device)
+    if workers:
+        refuse_in_workers()
+    try:
+        for batch in loader:
+            yield batch.to(device)
+    except RuntimeError as error:
+        died = loader_death(error)
+        raise error if died is None else died from error
 
 
 def _told(batches: Iterator[Batch], run: TrainingRun) -> Iterator[Batch]:
@@ -192,4 +199,5 @@ def _as_it_is(batch: Any) -> Any:
 def _start_worker(_: int) -> None:
     from iper_toolkit.threads import use_one_thread
 
+    begin_as_worker()
     use_one_thread()

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from benchmarks.metrics.arrays import Frames, Masks, Scores
 from benchmarks.metrics.pixel import PERSON_THRESHOLD
+from iper_toolkit.compiled import njit
 
 # Table of Wang 2003, section 4: how much each scale weighs, finest first.
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
@@ -114,7 +114,7 @@ def _gaussian() -> NDArray[np.float64]:
 _GAUSSIAN = _gaussian()
 
 
-@njit(cache=True, nogil=True, boundscheck=False)
+@njit(nogil=True, boundscheck=False)
 def _products(
     pictures: NDArray[np.float64],
 ) -> NDArray[np.float64]:  # pragma: no cover - compiled
@@ -131,7 +131,7 @@ def _products(
     return products
 
 
-@njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+@njit(nogil=True, error_model="numpy", boundscheck=False)
 def _window_sums(
     means: NDArray[np.float64], person: NDArray[np.float64]
 ) -> tuple[float, float, int, float, float, int]:  # pragma: no cover - compiled

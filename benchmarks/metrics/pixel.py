@@ -9,10 +9,10 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from benchmarks.metrics.arrays import Frames, Masks, Scores
+from iper_toolkit.compiled import njit
 
 # SSIM (Wang 2004) as scikit-image computes it by default: 7x7 uniform window, sample covariance.
 WINDOW = 7
@@ -180,7 +180,7 @@ def _decibels(squares: int, num_values: int) -> float:
     return 10 * math.log10(255**2 * num_values / max(squares, 1))
 
 
-@njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+@njit(nogil=True, error_model="numpy", boundscheck=False)
 def _error_sums(
     first: NDArray[np.uint8], second: NDArray[np.uint8], person: NDArray[np.uint8]
 ) -> tuple[np.int64, np.int64, np.int64, np.int64, np.int64]:  # pragma: no cover - compiled
@@ -203,7 +203,7 @@ def _error_sums(
     return squares, absolutes, squares_person, absolutes_person, num_person
 
 
-@njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+@njit(nogil=True, error_model="numpy", boundscheck=False)
 def _ssim_sums(
     first: NDArray[np.uint8], second: NDArray[np.uint8], person: NDArray[np.uint8]
 ) -> tuple[float, float, float, int]:  # pragma: no cover - compiled

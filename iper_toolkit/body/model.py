@@ -30,6 +30,7 @@ from iper_toolkit.body.skinning import (
     pose_skeleton,
     pose_to_rotations,
 )
+from iper_toolkit.folders import expanded
 
 if TYPE_CHECKING:
     import smplx
@@ -300,7 +301,7 @@ def load_body(name_or_path: str | Path = "open") -> Body:
     if name in _BODY_ASSETS:
         path = resolve(name)
     else:
-        path = Path(name_or_path).expanduser()
+        path = Path(expanded(name_or_path))
         if not path.is_file():
             raise MissingAsset(
                 f"There is no body {name!r}. Pass 'open' for the embedded one, {' or '.join(_BODY_ASSETS)} for a "

@@ -25,6 +25,7 @@ from torch import Tensor
 from iper_toolkit.assets import Asset, MissingAsset, find_asset
 from iper_toolkit.body.model import Body
 from iper_toolkit.body.parts import FACIAL_PARTS, PARTS, Surface, swap_sides
+from iper_toolkit.folders import expanded
 
 ASSETS = (
     "smpl-mapper-uv",
@@ -154,7 +155,7 @@ def _require(folder: str | Path | None) -> list[Path]:
 
 
 def _place(asset: Asset, folder: str | Path | None) -> Path:
-    return asset.path if folder is None else Path(folder).expanduser() / Path(asset.file).name
+    return asset.path if folder is None else Path(expanded(folder)) / Path(asset.file).name
 
 
 def _read_mapper(path: Path) -> _Chart:

@@ -22,8 +22,9 @@ thread its own frame. Threads inside a frame were tried and are slower.
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from iper_toolkit.compiled import njit
 
 # The reference looks from (0, 0, -(1 / tan 30 degrees + 1)) along +z; the distance of a point from
 # there is z + this.
@@ -115,7 +116,7 @@ def _buffer(name: str, given: NDArray | None, shape: tuple[int, ...], dtype: typ
     return given
 
 
-@njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+@njit(nogil=True, error_model="numpy", boundscheck=False)
 def _first_pixel(edge: np.float32, size: int) -> int:  # pragma: no cover - compiled
     """The first pixel whose centre is at or after an NDC coordinate, never below 0."""
     at = (float(edge) * size + size - 1) * 0.5 - _BOX_MARGIN_PIXELS
@@ -123,14 +124,14 @@ def _first_pixel(edge: np.float32, size: int) -> int:  # pragma: no cover - comp
     return int(np.ceil(min(max(at, 0.0), float(size))))
 
 
-@njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+@njit(nogil=True, error_model="numpy", boundscheck=False)
 def _end_pixel(edge: np.float32, size: int) -> int:  # pragma: no cover - compiled
     """One past the last pixel whose centre is at or before an NDC coordinate, at most `size`."""
     at = (float(edge) * size + size - 1) * 0.5 + _BOX_MARGIN_PIXELS
     return int(np.floor(min(max(at, -1.0), float(size - 1)))) + 1
 
 
-@njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+@njit(nogil=True, error_model="numpy", boundscheck=False)
 def _draw(
     vertices: NDArray[np.float32],
     faces: NDArray[np.int32],

@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 import torch
-from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
+from iper_toolkit.compiled import njit
 from iper_toolkit.raster.cpu import vertex_indices
 
 
@@ -65,7 +65,7 @@ def vertex_normals_array(
     return normals
 
 
-@njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+@njit(nogil=True, error_model="numpy", boundscheck=False)
 def _accumulate_normals(
     vertices: NDArray[np.float32],
     faces: NDArray[np.int32],

@@ -18,11 +18,9 @@ Seeds below 1000 are for demos and tests: all their clips are validation. Traini
 import csv
 import os
 import tomllib
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
 
@@ -32,6 +30,8 @@ from numpy.typing import NDArray
 
 from iper_toolkit.atomic import part_folder, remove_dead_parts, write_atomically
 from iper_toolkit.body import load_body
+from iper_toolkit.processes import Pool
+from iper_toolkit.progress import task
 from iper_toolkit.protocols import write_protocol
 from iper_toolkit.synthetic.clothes import Outfit
 from iper_toolkit.synthetic.files import (
@@ -55,7 +55,7 @@ from iper_toolkit.synthetic.people import (
 from iper_toolkit.synthetic.render import Camera, compose, draw_person
 from iper_toolkit.synthetic.reproducible import turned_points
 from iper_toolkit.synthetic.scenes import Scene, draw_plate, sample_scene
-from iper_toolkit.threads import one_thread, use_one_thread
+from iper_toolkit.threads import one_thread
 
 Array = NDArray[np.float32]
 FrameFormat = Literal["frames", "mp4"]
@@ -299,30 +299,27 @@ def _other_outfits(job: _Job) -> list[tuple[int, int, int]]:
 
 def _draw_all(jobs: list[_Job], workers: int, total: int, progress: Progress | None) -> None:
     done = total - len(jobs)
+    with task("drawing synthetic people", total, "outfit") as advance:
+        advance(done)
+        for job in _drawn(jobs, workers):
+            done += 1
+            advance(done)
+            if progress is not None:
+                progress(done * len(_ACTIONS), total * len(_ACTIONS), job.name)
 
-    def tell(job: _Job) -> None:
-        if progress is not None:
-            progress(done * len(_ACTIONS), total * len(_ACTIONS), job.name)
 
+def _drawn(jobs: list[_Job], workers: int) -> Iterator[_Job]:
+    """Each job as soon as it is done."""
     if workers == 1 or len(jobs) < 2:
         with one_thread():
             for job in jobs:
                 _draw(job)
-                done += 1
-                tell(job)
+                yield job
         return
-    # Fresh processes: a forked child of a process that has used torch's threads may hang.
-    context = get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(jobs)), context, use_one_thread) as pool:
-        pending = {pool.submit(_draw, job): job for job in jobs}
-        try:
-            for future in as_completed(pending):
-                future.result()
-                done += 1
-                tell(pending[future])
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    with Pool(workers) as pool:
+        for ended in pool.run(_draw, jobs):
+            ended.result()
+            yield ended.job
 
 
 def _random(seed: int, *path: int) -> np.random.Generator:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from math import atan2, cos, exp, floor, sin, sqrt
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from iper_toolkit.compiled import njit
 from iper_toolkit.synthetic.clothes import Bottom, Piece, Shoes, Top
 from iper_toolkit.synthetic.fabrics import PATTERNS, Colour
 from iper_toolkit.synthetic.hair import Hair
@@ -101,7 +101,7 @@ def material_of_piece(piece: Piece) -> Array:
 # --------------------------------------------------------------------------- noise
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def _hash(i: int, j: int, k: int) -> float:  # pragma: no cover - compiled
     h = (i * 73856093) ^ (j * 19349663) ^ (k * 83492791)
     h = ((h ^ (h >> 13)) * 1274126177) & 0xFFFFFFFF
@@ -109,7 +109,7 @@ def _hash(i: int, j: int, k: int) -> float:  # pragma: no cover - compiled
     return ((h ^ (h >> 16)) & 0xFFFF) * (2.0 / 65535.0) - 1.0
 
 
-@njit(cache=True)
+@njit()
 def noise(x: float, y: float, z: float) -> float:  # pragma: no cover - compiled
     """Smooth noise in [-1, 1] with features about one unit wide."""
     fx, fy, fz = floor(x), floor(y), floor(z)
@@ -123,14 +123,14 @@ def noise(x: float, y: float, z: float) -> float:  # pragma: no cover - compiled
     return (a * (1 - v) + b * v) * (1 - w) + (c * (1 - v) + d * v) * w
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def _step(low: float, high: float, value: float) -> float:  # pragma: no cover - compiled
     """0 below `low`, 1 above `high`, smooth between."""
     t = min(max((value - low) / (high - low), 0.0), 1.0)
     return t * t * (3 - 2 * t)
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def _wrap(value: float, period: float) -> float:  # pragma: no cover - compiled
     return value - period * floor(value / period)
 
@@ -138,7 +138,7 @@ def _wrap(value: float, period: float) -> float:  # pragma: no cover - compiled
 # --------------------------------------------------------------------------- cloth
 
 
-@njit(cache=True)
+@njit()
 def _cloth_coordinates(
     x: float, y: float, z: float, cut: int
 ) -> tuple[float, float]:  # pragma: no cover - compiled
@@ -161,7 +161,7 @@ def _cloth_coordinates(
     return u, y
 
 
-@njit(cache=True)
+@njit()
 def _from_side_seam(x: float, y: float, z: float) -> float:  # pragma: no cover - compiled
     """Metres along the cloth from the outer side of a trouser leg."""
     down = min(max((-0.2 - y) / 0.88, 0.0), 1.0)
@@ -169,7 +169,7 @@ def _from_side_seam(x: float, y: float, z: float) -> float:  # pragma: no cover 
     return abs(atan2(z - 0.034 + 0.034 * down, abs(x) - 0.085 - 0.035 * down)) * width
 
 
-@njit(cache=True)
+@njit()
 def _pattern_mix(
     pattern: int, x: float, y: float, z: float, cut: int, scale: float, seed: float
 ) -> tuple[float, float]:  # pragma: no cover - compiled
@@ -289,7 +289,7 @@ def _pattern_mix(
 _DIGITS = np.array([0x3F, 0x06, 0x5B, 0x4F, 0x66, 0x6D, 0x7D, 0x07, 0x7F, 0x6F])
 
 
-@njit(cache=True)
+@njit()
 def _digit(number: int, u: float, v: float) -> float:  # pragma: no cover - compiled
     """1 inside a seven-segment figure one unit wide-and-two-high scaled to |u| < .4, |v| < .8."""
     bits = _DIGITS[number]
@@ -315,7 +315,7 @@ def _digit(number: int, u: float, v: float) -> float:  # pragma: no cover - comp
     return _step(-0.02, 0.02, best)
 
 
-@njit(cache=True)
+@njit()
 def fold_height(
     x: float, y: float, z: float, cut: int, seed: float
 ) -> float:  # pragma: no cover - compiled
@@ -342,7 +342,7 @@ def fold_height(
     return strength * ridge + 0.45 * warp
 
 
-@njit(cache=True)
+@njit()
 def cloth_colour(
     material: Array, x: float, y: float, z: float, margin: float
 ) -> tuple[float, float, float]:  # pragma: no cover - compiled
@@ -406,7 +406,7 @@ def cloth_colour(
 # ----------------------------------------------------------------------- skin and face
 
 
-@njit(cache=True)
+@njit()
 def skin_colour(
     material: Array,
     x: float,
@@ -576,7 +576,7 @@ def skin_colour(
     return red, green, blue, wet
 
 
-@njit(cache=True)
+@njit()
 def hair_strands(
     material: Array, x: float, y: float, z: float, strand: float
 ) -> tuple[float, float]:  # pragma: no cover - compiled
@@ -593,7 +593,7 @@ def hair_strands(
     return 1.0 + 0.30 * coarse + 0.28 * fine, 0.5 * coarse + 0.5 * fine
 
 
-@njit(cache=True)
+@njit()
 def shoe_colour(
     material: Array, x: float, y: float, z: float, height: float
 ) -> tuple[float, float, float]:  # pragma: no cover - compiled

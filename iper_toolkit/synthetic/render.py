@@ -9,9 +9,9 @@ from math import sqrt
 
 import cv2
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from iper_toolkit.compiled import njit
 from iper_toolkit.raster.cpu import EYE_DISTANCE, FAR, rasterize_array
 from iper_toolkit.raster.normals import vertex_normals_array
 from iper_toolkit.synthetic.materials import (
@@ -182,7 +182,7 @@ def _ambient_openness(
     return total / np.maximum(weight, 1e-3)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _gather_openness(
     lit: Array,
     normal: Array,
@@ -209,7 +209,7 @@ def _gather_openness(
         total[k, column] += facing * (1 - blocked)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _light_share(
     x: float, y: float, z: float, shadow: Array, view: Array, bias: float
 ) -> float:  # pragma: no cover - compiled
@@ -233,7 +233,7 @@ def _light_share(
     return total / 9.0
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _shade_pixels(
     face: NDArray[np.int32],
     barycentric: Array,
@@ -472,7 +472,7 @@ def _floor_shade(
     return np.clip(blurred, 0, 1)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _shade_floor(
     shade: Array,
     scale: float,
@@ -522,7 +522,7 @@ def compose(layer: Layer, plate: Array, noise: Array | None) -> NDArray[np.uint8
     return out
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _compose(
     colour: Array, coverage: Array, shade: Array, plate: Array, noise: Array, out: NDArray[np.uint8]
 ) -> None:  # pragma: no cover - compiled

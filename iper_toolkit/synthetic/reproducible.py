@@ -7,8 +7,9 @@ float64 with any library and then `settled`.
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from iper_toolkit.compiled import njit
 
 Array = NDArray[np.floating]
 
@@ -31,7 +32,7 @@ def turned_points(points: Array, rotation: Array) -> NDArray[np.float32]:
     return out
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _turn(points: Array, rotation: Array, out: Array) -> None:  # pragma: no cover - compiled
     for k in range(len(points)):
         x, y, z = points[k, 0], points[k, 1], points[k, 2]
@@ -67,7 +68,7 @@ def skinned(
     return np.ascontiguousarray(out.transpose(2, 0, 1))
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _skin(
     vertices: Array,
     pose_directions: Array,
