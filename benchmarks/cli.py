@@ -73,7 +73,7 @@ def merge(out: Path, runs: tuple[Path, ...], as_json: bool) -> None:
     """
     with plain_errors():
         from benchmarks.results import merge_tables, read_rows, rows_file, write_rows
-        from benchmarks.run_folder import merged_sets
+        from benchmarks.set_members import merged_sets
         from benchmarks.sets import check_merged_path, sets_file, write_sets
 
         check_merged_path(out, runs)
@@ -157,7 +157,7 @@ def leaderboard(
         from benchmarks import leaderboard as boards
         from benchmarks import leaderboard_text as texts
         from benchmarks.results import concatenated, merge_tables, read_rows, rows_file
-        from benchmarks.run_folder import merged_sets
+        from benchmarks.set_members import merged_sets
 
         texts.check_text_path(out, runs)
         table = concatenated(merge_tables({str(path): read_rows(rows_file(path)) for path in runs}))

@@ -1,12 +1,19 @@
-"""What a run says of itself: `run.json`, and a small record of each case beside its rows."""
+"""What a run says of itself: `run.json`, and a small record of each case beside its rows.
 
+A record names the case, the method, and count and sha256 of the rows beside it, and ends with a sha256 of its own.
+It is written last. So rows and records that were damaged, edited, or left by a kill between the two do not fit, and
+count as not there.
+"""
+
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
+import pyarrow as pa
 
+from benchmarks.results import write_rows
 from iper_toolkit.atomic import write_atomically
 
 
@@ -24,7 +31,14 @@ def unreadable_path(out: Path, case_key: str) -> Path:
 def read_unreadable(out: Path, case_keys: Sequence[str]) -> dict[str, str]:
     """Case key -> why its files could not be read when it was last tried."""
     paths = {key: unreadable_path(out, key) for key in case_keys}
-    return {key: str(read_json(path)["error"]) for key, path in paths.items() if path.is_file()}
+    return {key: _why_unreadable(path) for key, path in paths.items() if path.is_file()}
+
+
+def _why_unreadable(path: Path) -> str:
+    try:
+        return str(read_json(path)["error"])
+    except (OSError, ValueError, KeyError):  # the case is tried again all the same
+        return f"{path} should say why, and is damaged"
 
 
 def read_run(out: Path) -> dict[str, Any]:
@@ -47,8 +61,8 @@ def read_json(path: Path) -> dict[str, Any]:
             raise ValueError(f"it holds a {type(content).__name__}, not an object")
     except (ValueError, RecursionError) as error:
         raise ValueError(
-            f"{path} is damaged: {error}. Remove it and give the same `lwgan-bench run` command again; finished "
-            "cases are kept."
+            f"{path} is damaged: {error}. Give the same `lwgan-bench run` command again: it is written anew, and "
+            "finished cases are kept."
         ) from error
     return content
 
@@ -72,14 +86,51 @@ def check_shape(path: Path, content: Any, shape: Mapping[str, Any], where: str =
                 check_shape(path, value, wanted, f"{told}.")
 
 
+def write_case(
+    out: Path, method: str, case_key: str, record: Mapping[str, Any], rows: pa.Table
+) -> None:
+    """Keep one case of one method: the rows, and then the record, which makes the case count as done."""
+    rows_path, path = case_paths(out, method, case_key)
+    write_rows(rows_path, [rows])
+    told = {"count": len(rows), "sha256": sha256_of(rows_path)}
+    # As it will be read: JSON has no tuples, and no numbers for keys.
+    content = json.loads(json.dumps({**record, "case": case_key, "method": method, "rows": told}))
+    write_json(path, content | {"sha256": _digest(content)})
+
+
 def read_record(out: Path, method: str, case_key: str) -> dict[str, Any] | None:
-    """The record of a finished case; None if rows or record are not there or damaged: then it is to be done again."""
-    rows, record = case_paths(out, method, case_key)
+    """The record of a finished case; None if there is none, or rows and record do not fit: then it is to be done again."""
+    rows, path = case_paths(out, method, case_key)
     try:
-        pq.read_metadata(rows)
-        return read_json(record)
-    except (OSError, ValueError):
+        record = read_json(path)
+        digest = record.pop("sha256", None)
+        fits = (
+            digest == _digest(record)
+            and (record["case"], record["method"]) == (case_key, method)
+            and record["rows"]["sha256"] == sha256_of(rows)
+        )
+    except (OSError, ValueError, KeyError, TypeError):
         return None
+    return record if fits else None
+
+
+def is_damaged(out: Path, method: str, case_key: str) -> bool:
+    """Whether a case has a record that does not count, because the record or the rows are not as they were written."""
+    return (
+        case_paths(out, method, case_key)[1].is_file()
+        and read_record(out, method, case_key) is None
+    )
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sha256_of(path: Path) -> str:
+    """sha256 of a file's content, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -4,10 +4,11 @@
 
     run.json                              settings, versions, speed, memory, failures
     rows.parquet                          the table; only methods that are through with every readable case
-    cases/<method>/<case key>.parquet     one case's rows: its being there says that the case is done
+    cases/<method>/<case key>.parquet     one case's rows
     sets.parquet                          scores of whole sets of pictures, of the same methods
     features/<method>/<case key>.npz      what judges of sets saw in the pictures; "target": in the true ones
-    cases/<method>/<case key>.json        how it went: version, seconds, what failed and why
+    cases/<method>/<case key>.json        how it went: version, seconds, what failed and why; written last, with the
+                                          sha256 of the rows: if these fit, the case is done
     unreadable/<case key>.json            why the files of a case could not be read; goes when they can
     pictures/<method>/<case key>/         00000.png ..., numbered within the case
     pictures/target/<case key>/           what was wanted, numbered like it
@@ -20,7 +21,9 @@ One folder holds one version of a method, and cases of one set of settings.
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import logging
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -29,6 +32,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 import iper_toolkit
@@ -41,13 +45,18 @@ from benchmarks.metrics import METRICS
 from benchmarks.planning import Plan, PreparedDataset, Settings, has_true_pictures
 from benchmarks.record import (
     case_paths,
+    check_shape,
     describe_method,
+    is_damaged,
     list_failures,
+    read_json,
     read_record,
     read_records,
     read_run,
     read_unreadable,
+    sha256_of,
     unreadable_path,
+    write_case,
     write_json,
 )
 from benchmarks.results import (
@@ -56,27 +65,27 @@ from benchmarks.results import (
     case_table,
     merge_tables,
     read_rows,
-    rows_file,
     write_rows,
 )
 from benchmarks.scoring import CaseScorer
+from benchmarks.set_members import set_members
 from benchmarks.sets import (
-    Member,
     features_path,
-    merge_sets,
     read_sets,
     score_sets,
-    sets_file,
     write_features,
     write_sets,
 )
 from benchmarks.tasks import KINDS
+from benchmarks.words import count
 from iper_toolkit.atomic import locked, remove_dead_parts
 from iper_toolkit.cases import Case
 from iper_toolkit.images import RESIZE_ID, write_image
 from iper_toolkit.protocols import Protocol as CaseTables
 from iper_toolkit.true_pictures import TruthTables
 from iper_toolkit.video import decoder_id
+
+_log = logging.getLogger(__name__)
 
 # What only a dataset's folder holds.
 _OF_A_DATASET = ("dataset.toml", "manifests", "images_HD")
@@ -124,6 +133,7 @@ class RunFolder:
         self._body_id, self._device = body_id, device
         self._judges, self._missing_metrics = judges, dict(missing_metrics)
         self._command, self._retry_failed = command, retry_failed
+        self._whole: dict[tuple[Path, int, int], bool] = {}
 
     # ------------------------------------------------------------------------------- going on in it
 
@@ -141,18 +151,54 @@ class RunFolder:
             )
         path = self.path / "run.json"
         with locked(self.path / ".lock"):
-            if path.is_file():
-                self._check_settings(read_run(self.path)["settings"])
+            known = self._known_run()
+            if known is not None:
+                self._check_settings(known["settings"])
             names = {method.name for method in methods}
             for case in plan.cases:
                 for method in methods:
                     self.is_done(method, case)
                 for name in self._names() - names:
                     self._record(name, case.key)
-            if not path.is_file():
+            self._tell_damaged(names, [case.key for case in plan.cases])
+            if known is None:
                 started = datetime.now(UTC).isoformat(timespec="seconds")
                 record = {"started": started, "command": self._command, "complete": False}
                 write_json(path, {"schema": 1, "settings": self._identity, **record})
+
+    def _known_run(self) -> dict[str, Any] | None:
+        """run.json; None if it is not there, or damaged: each case's record has the settings, too."""
+        path = self.path / "run.json"
+        if not path.is_file():
+            return None
+        try:
+            known = read_run(self.path)
+            check_shape(path, known, {"settings": dict, "started": str, "command": str})
+        except ValueError as error:
+            _log.warning("%s It is written anew.", str(error).partition(". Give the same")[0] + ".")
+            return None
+        return known
+
+    def _tell_damaged(self, mine: Iterable[str], keys: Sequence[str]) -> None:
+        """Say once which finished cases do not count, because somebody or something changed their files."""
+        for name in sorted(self._names()):
+            damaged = [key for key in keys if self._is_damaged(name, key)]
+            if not damaged:
+                continue
+            remedy = (
+                "drawn again"
+                if name in mine
+                else f"left out of the tables until the method {name} is run again"
+            )
+            some = ", ".join(damaged[:5]) + (", ..." if len(damaged) > 5 else "")
+            _log.warning(
+                "%s: of %s of %s, rows, features and record are not as they were written, so that is %s: %s.",
+                self.path / "cases" / name,
+                count(len(damaged), "case"),
+                name,
+                remedy,
+                some,
+            )
 
     def is_done(self, method: Method, case: Case) -> bool:
         """Whether the folder holds the case, drawn by this very method.
@@ -183,7 +229,7 @@ class RunFolder:
     def _check_settings(self, there: dict[str, Any]) -> None:
         other = {k: (there.get(k), v) for k, v in self._identity.items() if there.get(k) != v}
         if other:
-            told = "; ".join(f"{k} is {was!r}, not {now!r}" for k, (was, now) in other.items())
+            told = "; ".join(_difference(k, was, now) for k, (was, now) in other.items())
             raise ValueError(
                 f"{self.path} holds a run with other settings: {told}. Choose another --out."
             )
@@ -191,9 +237,37 @@ class RunFolder:
     def _record(self, method: str, case_key: str) -> dict[str, Any] | None:
         """The record of a finished case; None if it is not done, or damaged and so to be done again."""
         record = read_record(self.path, method, case_key)
-        if record is not None:
-            self._check_settings(record.get("settings", {}))
+        if record is None or not self._has_features(record):
+            return None
+        self._check_settings(record["settings"])
         return record
+
+    def _is_damaged(self, method: str, case_key: str) -> bool:
+        if is_damaged(self.path, method, case_key):
+            return True
+        record = read_record(self.path, method, case_key)
+        return record is not None and not self._has_features(record)
+
+    def _has_features(self, record: Mapping[str, Any]) -> bool:
+        """Whether what judges of sets saw is there and whole, if the case is part of a set."""
+        if not record["judges_of_sets"] or record["status"] == "failed":
+            return True
+        paths = [
+            features_path(self.path, name, record["case"]) for name in (record["method"], "target")
+        ]
+        return all(self._is_whole(path) for path in paths)
+
+    def _is_whole(self, path: Path) -> bool:
+        """Whether a file of features has the checksums that it was written with; each version is read once."""
+        try:
+            state = path.stat()
+            version = (path, state.st_size, state.st_mtime_ns)
+            if version not in self._whole:
+                with zipfile.ZipFile(path) as members:
+                    self._whole[version] = members.testzip() is None
+        except (OSError, ValueError, zipfile.BadZipFile):
+            return False
+        return self._whole[version]
 
     @cached_property
     def _identity(self) -> dict[str, Any]:
@@ -263,7 +337,7 @@ class RunFolder:
             write_image(path, picture)
 
     def store(self, read: ReadCase, drawing: Drawing, scorer: CaseScorer) -> Outcome:
-        """Rows last: when they are there, everything of the case is."""
+        """The record last: when it is there and fits, everything of the case is there."""
         case, method = read.case, drawing.method
         failed = drawing.failure is not None
         scored_frames = [f for f, s in zip(read.frames, read.scored, strict=True) if s]
@@ -289,17 +363,24 @@ class RunFolder:
         if of_sets and not failed:
             for name in (method.name, "target"):
                 write_features(features_path(self.path, name, case.key), scorer.features(name))
-        rows, record = case_paths(self.path, method.name, case.key)
         status: Literal["ok", "failed"] = "failed" if failed else "ok"
         error = drawing.failure.reason if drawing.failure else ""
         frame_of = dict(zip(read.motion.positions, read.frames, strict=True))
-        write_json(
-            record,
+        for folder in (
+            self.path / "pictures" / method.name / case.key,
+            self.path / "pictures" / "target" / case.key,
+            self.path / "pictures" / "source" / case.key,
+            case_paths(self.path, method.name, case.key)[0].parent,
+        ):
+            if folder.is_dir():
+                remove_dead_parts(folder)
+        write_case(
+            self.path,
+            method.name,
+            case.key,
             {
-                "case": case.key,
                 "kind": case.kind,
                 "settings": self._identity,
-                "method": method.name,
                 "method_version": method.version,
                 "weights": method.weights,
                 "random_weights": bool(getattr(method, "random_weights", False)),
@@ -328,11 +409,8 @@ class RunFolder:
                 "kept": {position: frame_of[position] for position in sorted(read.kept)},
                 "machine": machine(),
             },
+            case_table(facts, scored_frames, scores),
         )
-        for folder in (self.path / "pictures" / method.name / case.key, rows.parent):
-            if folder.is_dir():
-                remove_dead_parts(folder)
-        write_rows(rows, [case_table(facts, scored_frames, scores)])
         return Outcome(case.key, method.name, status, error)
 
     def _facts(self, read: ReadCase, method: Method) -> CaseFacts:
@@ -413,7 +491,17 @@ class RunFolder:
         metrics = [METRICS[name] for name in self._settings.metrics]
         path = self.path / "sets.parquet"
         if any(metric.kind == "set" for metric in metrics):
-            write_sets(path, score_sets(members, metrics, known=read_sets(path)))
+            write_sets(path, score_sets(members, metrics, known=self._known_sets(path)))
+
+    @staticmethod
+    def _known_sets(path: Path) -> pa.Table | None:
+        """Set scores that need not be computed again: of the file that run.json tells of, without failures (cases on
+        which a method failed may have been drawn again)."""
+        run = path.with_name("run.json")
+        if not path.is_file() or read_json(run).get("sets_sha256") != sha256_of(path):
+            return None
+        table = read_sets(path)
+        return table.filter(pc.not_equal(table["status"], "failed"))
 
     def _summary(
         self,
@@ -426,7 +514,7 @@ class RunFolder:
         failures: list[dict[str, str]] = []
         notes: dict[str, str] = {}
         unscored: dict[str, str] = {}
-        before = read_run(self.path)
+        before = self._known_run() or {"started": "", "command": self._command}
         peaks = {
             name: [before.get(name, 0)]
             for name in ("peak_memory_bytes", "peak_device_memory_bytes")
@@ -470,6 +558,9 @@ class RunFolder:
             "methods": methods,
             "failures": failures,
             "notes": notes,
+            "sets_sha256": sha256_of(sets)
+            if (sets := self.path / "sets.parquet").is_file()
+            else "",
             # Of one process; the methods of a process share it, so it says nothing of one of them.
             **{name: max(found) for name, found in peaks.items()},
             "machine": machine(),
@@ -477,41 +568,26 @@ class RunFolder:
         }
 
 
-def set_members(run: Path, methods: Sequence[str], case_keys: Sequence[str]) -> list[Member]:
-    """The cases of some methods that a run's folder holds, as far as they have scores of sets."""
-    found = []
-    for name in methods:
-        for one in read_records(run, name, case_keys):
-            if one["judges_of_sets"]:
-                found.append(
-                    Member(
-                        facts=one["facts"],
-                        features=features_path(run, name, one["case"]),
-                        truth=features_path(run, "target", one["case"]),
-                        judges=one["judges_of_sets"],
-                        looked=one["looked_of_sets"],
-                        has_failed=one["status"] == "failed",
-                    )
-                )
-    return found
-
-
-def all_set_members(run: Path) -> list[Member]:
-    """Every case of every method that a run's folder holds, as far as it has scores of sets."""
-    found = []
-    for folder in sorted((run / "cases").iterdir()) if (run / "cases").is_dir() else []:
-        keys = [
-            path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.json")
+def _difference(name: str, was: Any, now: Any) -> str:
+    """A setting that differs; of long ones only what differs in them."""
+    if isinstance(was, Mapping) and isinstance(now, Mapping):
+        parts = [
+            f"{key} {was.get(key)!r}, not {now.get(key)!r}"
+            for key in sorted({*was, *now})
+            if was.get(key) != now.get(key)
         ]
-        found += set_members(run, [folder.name], sorted(keys))
-    return found
-
-
-def merged_sets(runs: Sequence[Path]) -> tuple[pa.Table, list[str]]:
-    """The set scores of several runs' folders and tables as one table, and what had to be left out."""
-    tables = {str(path): read_sets(sets_file(rows_file(path))) for path in runs}
-    members = {str(path): all_set_members(path) for path in runs if path.is_dir()}
-    return merge_sets(tables, members)
+        return f"{name}: {', '.join(parts)}"
+    if isinstance(was, list) and isinstance(now, list):
+        parts = [
+            f"{word} {', '.join(map(str, found))}"
+            for word, found in (
+                ("there also", [one for one in was if one not in now]),
+                ("now also", [one for one in now if one not in was]),
+            )
+            if found
+        ]
+        return f"{name}: {'; '.join(parts) or 'another order'}"
+    return f"{name} is {was!r}, not {now!r}"
 
 
 def _of_wearer(read: ReadCase, wearer: Dressed) -> str:

@@ -168,6 +168,7 @@ class Run:
         for case in group:
             todo = [method for method in self.methods if not self._folder.is_done(method, case)]
             if not todo:
+                self._folder.note_readable(case)  # a kill may have left the note of an earlier try
                 continue
             try:
                 people = people or self._reader.read_people(case)

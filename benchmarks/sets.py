@@ -176,7 +176,7 @@ def _read(path: Path, key: str) -> NDArray[np.float32] | None:
     return np.asarray(found, np.float32)
 
 
-_AGAIN = "Remove the case's files in cases/ and features/, and give the same `lwgan-bench run` command again."
+_AGAIN = "Give the same `lwgan-bench run` command again: it draws the case again."
 
 
 def merge_sets(

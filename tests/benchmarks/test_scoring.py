@@ -13,8 +13,8 @@ from benchmarks.methods import Copy
 from benchmarks.planning import Settings
 from benchmarks.record import read_run
 from benchmarks.results import read_rows
-from benchmarks.run_folder import merged_sets
 from benchmarks.runner import Run, run_all
+from benchmarks.set_members import merged_sets
 from benchmarks.sets import read_sets
 from iper_toolkit.body import Body
 from iper_toolkit.protocols import Protocol
