@@ -26,6 +26,7 @@ from benchmarks.sets import METHOD, SET_SCHEMA
 from benchmarks.tasks import KINDS
 from iper_toolkit.assets import manifests_folder
 from iper_toolkit.plain_text import read_cell
+from iper_toolkit.progress import counted
 
 
 @dataclass(frozen=True)
@@ -208,7 +209,12 @@ def build_boards(table: pa.Table, sets: pa.Table | None = None) -> list[Board]:
             _matching(rows, values),
             _matching(of_sets, values),
         )
-        for values in sorted(facts.itertuples(index=False, name=None), key=str)
+        for values in counted(
+            sorted(facts.itertuples(index=False, name=None), key=str),
+            "comparing methods",
+            len(facts),
+            "table",
+        )
     ]
     return sorted(boards, key=lambda board: list(KINDS).index(board.facts["kind"]))
 

@@ -36,6 +36,7 @@ from benchmarks.scoring import CaseScorer, TruePiece
 from benchmarks.tasks import KINDS
 from iper_toolkit.body import Body, BodyMismatch
 from iper_toolkit.cases import Case
+from iper_toolkit.progress import counted
 from iper_toolkit.protocols import Protocol as CaseTables
 from iper_toolkit.true_pictures import TruthTables
 
@@ -351,7 +352,8 @@ def run_all(
     whole = run.plan()
     plan = run.plan(shard)
     outcomes: list[Outcome] = []
-    for count, group in enumerate(plan.groups, 1):
+    groups = counted(plan.groups, "drawing and scoring", len(plan.groups), "person")
+    for count, group in enumerate(groups, 1):
         new = run.do(group)
         outcomes += new
         if tell is not None:

@@ -18,6 +18,7 @@ import numpy as np
 from benchmarks.judging import Judges
 from benchmarks.metrics import METRICS, Estimates, Metric, Pair, Pictures
 from iper_toolkit.images import read_image
+from iper_toolkit.progress import counted
 
 RANDOM_SEED = 20
 FOLDER = "golden"
@@ -132,7 +133,7 @@ def check_installation(folder: Path | None = None) -> Iterator[Check | tuple[str
     """
     golden = Golden.read(folder)
     pairs = golden_pairs(golden)
-    for metric in METRICS.values():
+    for metric in counted(METRICS.values(), "checking", len(METRICS), "metric"):
         if metric.name not in golden.known["expected"]:
             yield metric.name, "there are no golden values: it takes a network of the user's"
             continue

@@ -10,6 +10,7 @@ from typing import Any
 from iper_toolkit import manifest
 from iper_toolkit.layout import SourceClip, find_clips, read_dataset_info
 from iper_toolkit.prepare import STAGES
+from iper_toolkit.progress import counted
 from iper_toolkit.stages import STAGE_FILE, read_json, stage_folder
 
 
@@ -40,7 +41,7 @@ def check_root(root: Path) -> list[Finding]:
     for clip_id in sorted(set(clips) - set(rows)):
         source = clips[clip_id].source.relative_to(root).as_posix()
         findings.append(Finding(clip_id, source, "is not prepared yet; run iper prepare"))
-    for clip_id, row in rows.items():
+    for clip_id, row in counted(rows.items(), "checking", len(rows), "clip"):
         if row["status"] != "done":
             findings.append(
                 Finding(clip_id, row["source"], f"could not be prepared: {row['error']}")

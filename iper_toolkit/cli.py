@@ -25,6 +25,7 @@ from iper_toolkit.console import (
     print_json,
     tell,
 )
+from iper_toolkit.progress import counted
 
 if TYPE_CHECKING:
     from iper_toolkit.prepare import Summary
@@ -400,7 +401,11 @@ def assets(
 
         chosen = [find_asset(name)] if name is not None else list(asset_table().values())
         chosen = [asset for asset in chosen if package in (None, asset.package)]
-        faults = {a.name: a.fault(hashes=hashes) for a in chosen if a.path.is_file()}
+        there = [asset for asset in chosen if asset.path.is_file()]
+        faults = {
+            asset.name: asset.fault(hashes=hashes)
+            for asset in counted(there, "verifying", len(there), "file")
+        }
         rows = [
             {
                 **dataclasses.asdict(asset),
@@ -422,7 +427,7 @@ def assets(
         _print_assets(shown)
         for row in damaged:
             click.echo(row["fault"], err=True)
-        there = sum(row["status"] == "there" for row in rows)
+        num_there = sum(row["status"] == "there" for row in rows)
         checked = sum(row["checked"] for row in rows)
         told = (
             f" sha256 compared: {checked}; the other files that are there have none on record."
@@ -430,7 +435,7 @@ def assets(
             else ""
         )
         click.echo(
-            f"{there} of {len(rows)} there, {len(damaged)} damaged.{told} Yours go below {assets_folder()} "
+            f"{num_there} of {len(rows)} there, {len(damaged)} damaged.{told} Yours go below {assets_folder()} "
             "(IPER_ASSETS names another folder). How to get one: iper assets NAME"
         )
     sys.exit(1 if hashes and damaged else 0)

@@ -16,10 +16,12 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
+
+Item = TypeVar("Item")
 
 FIRST_LINE_SECONDS = 5.0
 """A terminal has its bar at once; other streams get their first line after so long."""
@@ -73,6 +75,15 @@ def task(name: str, total: int | None = None, unit: str = "") -> Iterator[Callab
     finally:
         # By identity: threads may nest their tasks in any order.
         _own[:] = [one for one in _own if one is not own]
+
+
+def counted(items: Iterable[Item], name: str, total: int, unit: str = "") -> Iterator[Item]:
+    """The items; a `task` of as many units runs while they are taken."""
+    with task(name, total, unit) as advance:
+        for count, item in enumerate(items):
+            advance(count)
+            yield item
+        advance(total)
 
 
 def running() -> list[Task]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from iper_toolkit.console import plain_errors, print_json
-from lwgan.console import progress
+from iper_toolkit.progress import counted
 from lwgan.options import SOURCES, DrawingOptions, drawing_options, motion_options
 
 if TYPE_CHECKING:
@@ -301,19 +301,19 @@ def _draw(
             compile=chosen.compile,
             temporal=chosen.temporal,
         )
-        with progress(drawn, len(plan), plan.name, quiet=chosen.as_json) as watched:
-            written += write_files(
-                own,
-                watched,
-                plan.fps,
-                provenance_of(
-                    plan, checkpoint, motion=motion_origin, settings={**settings, "fps": plan.fps}
-                ),
-                sources=plan.primary.pictures,
-                motion=driver.pictures(plan.motion_frames, chosen.size) if driver else None,
-                sidecar=not chosen.no_sidecar,
-                overwrite=chosen.overwrite,
-            )
+        watched = counted(drawn, f"drawing {plan.name}".strip(), len(plan), "frame")
+        written += write_files(
+            own,
+            watched,
+            plan.fps,
+            provenance_of(
+                plan, checkpoint, motion=motion_origin, settings={**settings, "fps": plan.fps}
+            ),
+            sources=plan.primary.pictures,
+            motion=driver.pictures(plan.motion_frames, chosen.size) if driver else None,
+            sidecar=not chosen.no_sidecar,
+            overwrite=chosen.overwrite,
+        )
     _report(chosen, checkpoint, written)
 
 
