@@ -19,6 +19,7 @@ import time
 import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing.reduction import ForkingPickler
 from typing import IO, Any
 
 import numpy as np
@@ -276,7 +277,7 @@ def _read(pipe: IO[bytes]) -> Any:
     data = pipe.read(length)
     if len(data) < length:
         raise EOFError
-    return pickle.loads(data)  # from our own child process alone
+    return ForkingPickler.loads(data)  # from our own child process alone
 
 
 # ------------------------------------------------------------------------------------- the child's side
