@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.methods import METHOD_ERRORS, Failure, Method, Motion
+from iper_toolkit import progress
 
 
 class Drawing:
@@ -43,7 +44,10 @@ class Drawing:
         taken = []
         start = time.perf_counter()
         try:
-            with self.own_randomness():
+            with (
+                progress.task(f"{self.method.name} draws", count, "frame") as advance,
+                self.own_randomness(),
+            ):
                 if self._pictures is None:
                     self._pictures = iter(self.method.draw(self._motion.seen_by(self.method)))
                 for _ in range(count):
@@ -56,6 +60,7 @@ class Drawing:
                     # A copy, because the method may draw the next picture into the same memory.
                     taken.append(self._checked(picture).copy())
                     self.count += 1
+                    advance(len(taken))
         except METHOD_ERRORS as error:
             self.failure = Failure.of(error)
             return None

@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.reduction import ForkingPickler
 from typing import IO, Any
@@ -41,12 +41,14 @@ from benchmarks.methods import (
     load_method,
     spec_without_name,
 )
+from iper_toolkit import progress
 
 TIME_LIMIT = 1800.0
 """Seconds that a method may take for one answer: to be set up, to learn a person, to draw a picture."""
 
 _LOAD_LIMIT = 600.0
 _LARGEST_PICTURE = 1 << 30  # bytes; what is larger is described instead of sent
+_PROGRESS_SECONDS = 1.0  # between two messages about what the method does
 _PARENT_SECONDS = 1.0  # between two looks at whether the parent lives
 
 
@@ -178,9 +180,8 @@ class _Child:
         )
         self._answers: queue.Queue[Any] = queue.Queue()
         assert self._process.stdout is not None  # a pipe
-        threading.Thread(
-            target=_listen, args=(self._process.stdout, self._answers), daemon=True
-        ).start()
+        self._tasks: list[progress.Task] = []  # what the child does, shown as done here
+        threading.Thread(target=self._listen, args=(self._process.stdout,), daemon=True).start()
         self._finalize = weakref.finalize(self, _end, self._process)
 
     @property
@@ -203,6 +204,7 @@ class _Child:
         try:
             _write(self._process.stdin, request)
             answer = self._answers.get(timeout=time_limit or self.time_limit)
+            self._show([])
         except OSError:
             answer = _GONE
         except queue.Empty:
@@ -219,7 +221,24 @@ class _Child:
         return value
 
     def end(self) -> None:
+        self._show([])
         self._finalize()
+
+    def _show(self, tasks: list[progress.Task]) -> None:
+        progress.replace(self._tasks, tasks)
+        self._tasks = tasks
+
+    def _listen(self, pipe: IO[bytes]) -> None:
+        """Read answers until the pipe is closed; in a thread, because pipes have no time limit everywhere."""
+        try:
+            while True:
+                kind, content = _read(pipe)
+                if kind == "progress":
+                    self._show([progress.Task(*fields) for fields in content])
+                else:
+                    self._answers.put((kind, content))
+        except (OSError, EOFError, ValueError, TypeError, pickle.UnpicklingError):
+            self._answers.put(_GONE)
 
     def _how_it_ended(self) -> str:
         try:
@@ -236,15 +255,6 @@ class _Child:
 
 
 _GONE = object()
-
-
-def _listen(pipe: IO[bytes], answers: "queue.Queue[Any]") -> None:
-    """Read answers until the pipe is closed; a thread, because pipes have no time limit everywhere."""
-    try:
-        while True:
-            answers.put(_read(pipe))
-    except (OSError, EOFError, ValueError, pickle.UnpicklingError):
-        answers.put(_GONE)
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
@@ -368,6 +378,15 @@ def serve() -> None:
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
     _follow_parent()
+    writing = threading.Lock()
+
+    def send(kind: str, content: object) -> None:
+        data = pickle.dumps((kind, content))
+        with writing:
+            answers.write(len(data).to_bytes(8, "little") + data)
+            answers.flush()
+
+    threading.Thread(target=_forward_progress, args=(send,), daemon=True).start()
     served = _Served()
     while True:
         try:
@@ -375,16 +394,25 @@ def serve() -> None:
         except EOFError:
             os._exit(0)  # whatever threads the method has left
         try:
-            answer: tuple[str, Any] = ("done", served.answer(*request))
-            data = pickle.dumps(answer)
+            send("done", served.answer(*request))
         except BaseException as error:  # KeyboardInterrupt too: it is the method's own
             failure = Failure.of(error)
             is_plain = isinstance(error, (ValueError, OSError))
-            remote = RemoteFailure(str(error), failure, type(error).__name__, is_plain=is_plain)
-            data = pickle.dumps(("failed", remote))
-        answers.write(len(data).to_bytes(8, "little"))
-        answers.write(data)
-        answers.flush()
+            send(
+                "failed",
+                RemoteFailure(str(error), failure, type(error).__name__, is_plain=is_plain),
+            )
+
+
+def _forward_progress(send: Callable[[str, object], None]) -> None:
+    """Tell the parent what the method does at present, as far as it says so."""
+    before: list[tuple[Any, ...]] = []
+    while True:
+        time.sleep(_PROGRESS_SECONDS)
+        now = progress.as_fields(progress.running())
+        if now != before:
+            send("progress", now)
+            before = now
 
 
 def _follow_parent() -> None:

@@ -34,6 +34,7 @@ from benchmarks.planning import Plan, PreparedDataset, Settings, clips_of, plan_
 from benchmarks.run_folder import Outcome, RunFolder
 from benchmarks.scoring import CaseScorer, TruePiece
 from benchmarks.tasks import KINDS
+from iper_toolkit import progress
 from iper_toolkit.body import Body, BodyMismatch
 from iper_toolkit.cases import Case
 from iper_toolkit.progress import counted
@@ -166,7 +167,7 @@ class Run:
         outcomes: list[Outcome] = []
         people: tuple[Dressed, ...] | None = None
         learned: dict[str, tuple[Failure | None, float]] = {}  # method -> (failure, seconds)
-        for case in group:
+        for case in counted(group, group[0].person_key if group else "", len(group), "case"):
             todo = [method for method in self.methods if not self._folder.is_done(method, case)]
             if not todo:
                 self._folder.note_readable(case)  # a kill may have left the note of an earlier try
@@ -182,7 +183,8 @@ class Run:
             for method in todo:
                 if method.name not in learned:
                     self._seed(f"{method.name}/{case.person_key}")
-                    learned[method.name] = _teach(method, people)
+                    with progress.task(f"{method.name} meets the person"):
+                        learned[method.name] = _teach(method, people)
             try:
                 outcomes += self._score(read, todo, learned)
             except _Unreadable as error:
@@ -228,7 +230,8 @@ class Run:
         )
         for drawing in drawings:
             self._expect_estimates(scorer, drawing, read)
-        for first in range(0, len(read.frames), CHUNK):
+        pieces = range(0, len(read.frames), CHUNK)
+        for first in counted(pieces, read.case.key, len(pieces), "piece"):
             part = slice(first, first + CHUNK)
             try:
                 piece = self._see(read, scorer, part)
@@ -243,7 +246,9 @@ class Run:
                     drawing.method.name, read.case, positions, pictures, read.kept
                 )
                 if piece is not None:
-                    drawing.add_scores(scorer.score(drawing.method.name, piece, pictures[scored]))
+                    name = drawing.method.name
+                    with progress.task(f"scoring {name}"):
+                        drawing.add_scores(scorer.score(name, piece, pictures[scored]))
         if self.keep != "none":
             self._folder.keep_sources(read)
         outcomes = []

@@ -327,7 +327,7 @@ def _forward(send: Callable[[str, Any], None]) -> None:
     before: list[tuple[Any, ...]] = []
     while True:
         time.sleep(_FORWARD_SECONDS)
-        now = [(t.name, t.total, t.unit, t.done, t.detail) for t in progress.running()]
+        now = progress.as_fields(progress.running())
         if now != before:
             try:
                 send("progress", now)

@@ -91,6 +91,16 @@ def running() -> list[Task]:
     return list(_own)
 
 
+def replace(before: Sequence[Task], now: Sequence[Task]) -> None:
+    """Take tasks of another process, which does this one's work, for this one's own, in place of earlier ones."""
+    _own[:] = [one for one in _own if all(one is not old for old in before)] + list(now)
+
+
+def as_fields(tasks: Sequence[Task]) -> list[tuple[Any, ...]]:
+    """Tasks as plain values that go through a pipe: the arguments of `Task`."""
+    return [(one.name, one.total, one.unit, one.done, one.detail) for one in tasks]
+
+
 def set_worker(number: int, tasks: Sequence[Task] | None) -> None:
     """What a worker process does at present; None when it has ended its job."""
     if tasks:

@@ -3,6 +3,7 @@
 import json
 import os
 import textwrap
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from benchmarks.cli import main
 from benchmarks.isolation import IsolatedMethod, load_for_run
 from benchmarks.methods import Copy, RemoteFailure, load_method
 from benchmarks.results import read_rows
+from iper_toolkit import progress
 from iper_toolkit.clip import Dataset
 from iper_toolkit.protocols import Protocol
 
@@ -165,3 +167,39 @@ def test_a_failure_keeps_where_it_was_raised() -> None:
     error = pickle.loads(pickle.dumps(RemoteFailure("x", failure, "KeyError")))
     assert Failure.of(error) == failure
     assert (str(error), error.kind, error.is_plain) == ("x", "KeyError", False)
+
+
+def test_what_a_method_reports_is_shown_as_done_here(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        HEAD
+        + textwrap.dedent(
+            """
+            from iper_toolkit import progress
+
+            class Mine(Base):
+                def personalize(self, person):
+                    with progress.task("personalizing", 40, "step") as advance:
+                        advance(11)
+                        time.sleep(4)
+            """
+        )
+    )
+    method = load_for_run(f"{tmp_path / 'mine.py'}:Mine", time_limit=60)
+    assert isinstance(method, IsolatedMethod)
+    seen: list[str] = []
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.wait(0.1):
+            seen.append(progress.in_words(progress.running()))
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    try:
+        method._teach("personalize", None)
+    finally:
+        ended.set()
+        watcher.join()
+    assert "personalizing: step 12 of 40" in seen
+    assert progress.running() == []
+    method.close()
