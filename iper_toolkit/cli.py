@@ -233,7 +233,7 @@ def _print_unused(summary: Summary) -> None:
 def protocol(root: Path, out: Path | None, overwrite: bool, as_json: bool) -> None:
     """Write a self-imitation protocol for your own prepared clips.
 
-    Sources are each clip's most frontal and least frontal frames; every frame is a target.
+    Sources are the frames that show each clip's person best, from the front and from behind; every frame is a target.
 
     \b
     iper protocol --root data/

@@ -261,6 +261,10 @@ class Clip:
         """
         if self.mask_source != "body":
             return self.masks(indices, size)
+        return self.silhouettes(indices, size)
+
+    def silhouettes(self, indices: Sequence[int], size: int) -> NDArray[np.uint8]:
+        """(N, size, size) uint8, 255 where the fitted body without clothes and hair is; THE resize."""
         from iper_toolkit.stages.front import unpack
 
         _check_size(size)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from iper_toolkit.clip import Dataset
 from iper_toolkit.protocols import load_protocol, write_protocol
-from iper_toolkit.sources import select_sources
+from iper_toolkit.source_views import choose_sources
 
 PROTOCOL_ID = "own-self-imitation"
 
@@ -29,8 +29,8 @@ def write_own_protocol(
 ) -> WrittenProtocol:
     """Write a self-imitation protocol over all prepared clips of a dataset.
 
-    The first source is the most frontal frame; longer lists take half from the most, half from the
-    least frontal frames. All frames are targets (the runner leaves the sources out of the score).
+    The first source shows the front best; longer lists take half from the front, half from behind
+    (`choose_sources`). All frames are targets (the runner leaves the sources out of the score).
 
     Args:
         dataset: a prepared root.
@@ -52,8 +52,8 @@ def write_own_protocol(
     for clip in map(dataset.clip, dataset.clip_ids):
         targets.append((clip.id, 0, clip.num_frames - 1))
         for count in NUM_SOURCES:
-            frames = select_sources(clip.front_frames, clip.back_frames, count)
-            if len(set(frames)) == count:
+            if count <= clip.valid.sum():
+                frames = choose_sources(clip, count)
                 rows = ((clip.id, count, place, frame) for place, frame in enumerate(frames))
                 sources.extend(rows)
     written = write_protocol(

@@ -97,7 +97,7 @@ def drawing_options(command: Callable[..., None]) -> Callable[..., None]:
             type=click.IntRange(1),
             default=2,
             show_default=True,
-            help="Frames of a source clip that names none: half frontal, half from behind.",
+            help="Frames of a source clip that names none: half from the front, half from behind.",
         ),
         click.option(
             "--size",

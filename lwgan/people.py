@@ -21,7 +21,7 @@ from iper_toolkit.folders import expanded
 from iper_toolkit.images import read_image
 from iper_toolkit.manifest import BadManifest, NotPrepared, file_sha256
 from iper_toolkit.naming import normalised
-from iper_toolkit.sources import select_sources
+from iper_toolkit.source_views import MOST_FRAMES, choose_sources
 from lwgan.generators.records import SIZE_MULTIPLE
 from lwgan.person import Motion, Person
 from lwgan.raw_files import find_raw_files, prepared_clip
@@ -126,7 +126,7 @@ def read_person(
 
     Args:
         sources: names of pictures, clips or videos that show this person. A clip without named frames gives
-            `num_sources` frames, half of them the most frontal ones, half the least frontal ones.
+            `num_sources` frames, half from the front and half from behind (`source_views.choose_sources`).
         size: pixels of a side of everything that is read.
         root, body, cache, tell: see `open_frames`.
     """
@@ -332,13 +332,14 @@ def _source_frames(named: NamedFrames, num_sources: int) -> tuple[int, ...]:
                 f"learned from it. Choose another, such as {named.name}@{best}"
             )
         return frames
-    frames = tuple(select_sources(clip.front_frames, clip.back_frames, num_sources))
-    if len(set(frames)) < num_sources:
+    num_valid = int(clip.valid.sum())
+    if num_sources > min(num_valid, MOST_FRAMES):
         raise ValueError(
-            f"{num_sources} sources are wanted of {named.name}, which has {len(set(frames))} frames to choose "
-            f"from. Pass --num-sources {len(set(frames))}, name frames ({named.name}@0,1), or add another --source."
+            f"{num_sources} sources are wanted of {named.name}, which has {min(num_valid, MOST_FRAMES)} frames to "
+            f"choose from. Pass --num-sources {min(num_valid, MOST_FRAMES)}, name frames ({named.name}@0,1), or add "
+            "another --source."
         )
-    return frames
+    return tuple(choose_sources(clip, num_sources))
 
 
 def _refuse_repeated(pairs: Sequence[tuple[NamedFrames, tuple[int, ...]]]) -> None:

@@ -13,6 +13,7 @@ from iper_toolkit.body import BodyMismatch, load_body
 from iper_toolkit.clip import Dataset
 from iper_toolkit.images import encode_image, read_image, write_image
 from iper_toolkit.manifest import BadManifest, NotPrepared, file_sha256
+from iper_toolkit.source_views import choose_sources
 from lwgan import raw_files as raw
 from lwgan.clothing import thickness_of
 from lwgan.people import (
@@ -86,7 +87,7 @@ def test_sizes_that_networks_do_not_take(size: int) -> None:
 # ------------------------------------------------------------------------------------ prepared clips
 
 
-def test_sources_are_the_most_and_the_least_frontal_frames(prepared_root: Path) -> None:
+def test_sources_show_the_front_and_the_back(prepared_root: Path) -> None:
     person = read_person(["001/1/1"], size=SIZE, root=prepared_root)
     clip = Dataset.open(prepared_root).clip("001/1/1")
     frames = [clip.front_frames[0], clip.back_frames[0]]
@@ -103,7 +104,8 @@ def test_sources_are_the_most_and_the_least_frontal_frames(prepared_root: Path) 
 def test_named_frames_and_several_sources(prepared_root: Path) -> None:
     person = read_person(["001/1/1@4,1", "002/1/1"], size=SIZE, num_sources=3, root=prepared_root)
     first, second = (Dataset.open(prepared_root).clip(f"00{n}/1/1") for n in (1, 2))
-    wanted = np.concatenate([first.frames([4, 1], SIZE), second.frames([0, 1, 3], SIZE)])
+    chosen = choose_sources(second, 3)
+    wanted = np.concatenate([first.frames([4, 1], SIZE), second.frames(chosen, SIZE)])
     assert person.num_sources == 5
     np.testing.assert_array_equal(person.pictures[:2], wanted[:2])
     np.testing.assert_array_equal(np.sort(person.pictures[2:], 0), np.sort(wanted[2:], 0))
