@@ -197,11 +197,13 @@ def read_npz_header(path: Path) -> tuple[tuple[int, ...], bool]:
     with _opened(path) as file:
         synthetic = False
         if "synthetic" in file.headers:
-            if file.headers["synthetic"].nbytes > 16:
+            header = file.headers["synthetic"]
+            # `iper synth` writes the words of its mark.
+            if header.shape != () or header.nbytes > 1024 or header.dtype.kind not in "bU":
                 raise ValueError(
-                    f"{path}: synthetic is {file.headers['synthetic']}; it is one bool."
+                    f"{path}: synthetic is {header}; it is one bool or one short text."
                 )
-            synthetic = bool(file.read("synthetic").any())
+            synthetic = bool(file.read("synthetic").item())
         return file.headers["masks"].shape, synthetic
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from iper_toolkit.crop import SquareCrop
 from iper_toolkit.masks import PackedMasks, read_mask_picture, read_masks, read_npz_header
+from iper_toolkit.synthetic.files import MARK
 from iper_toolkit.video import write_video
 
 SOFT = np.random.default_rng(0).integers(0, 256, (5, 24, 24), dtype=np.uint8)
@@ -172,3 +173,20 @@ def test_flipped_bytes_are_found(tmp_path: Path) -> None:
     path.write_bytes(bytes(data))
     with pytest.raises(ValueError, match=r"m\.npz is damaged"):
         list(read_masks(path))
+
+
+@pytest.mark.parametrize(
+    ("mark", "expected"), [(True, True), (False, False), (MARK, True), ("", False)]
+)
+def test_the_mark_of_synthetic_masks_is_a_bool_or_a_text(
+    tmp_path: Path, mark: bool | str, expected: bool
+) -> None:
+    np.savez(tmp_path / "m.npz", masks=np.zeros((1, 8, 8), bool), synthetic=np.array(mark))
+    assert read_npz_header(tmp_path / "m.npz") == ((1, 8, 8), expected)
+
+
+@pytest.mark.parametrize("mark", [np.ones(3, bool), np.array("x" * 1000), np.array(2.5)])
+def test_other_marks_are_refused(tmp_path: Path, mark: np.ndarray) -> None:
+    np.savez(tmp_path / "m.npz", masks=np.zeros((1, 8, 8), bool), synthetic=mark)
+    with pytest.raises(ValueError, match="one bool or one short text"):
+        read_npz_header(tmp_path / "m.npz")
