@@ -26,7 +26,7 @@ PEOPLE_OF_FULL = 24
 
 # Measured where `measure_probe` takes _PROBE (AMD EPYC with AVX2 and no more, docs/log.md), in CPU seconds.
 _PROBE = 0.0160
-_DATA_A_PERSON = 13.0  # drawing and preparing
+_DATA_A_PERSON = 12.4  # drawing and preparing
 _START = 27.0  # of a process that draws and judges
 _LEARN = 45.0  # a person, `quick`
 _DRAW = 0.21  # and judge a picture, mean of the demo's four methods
