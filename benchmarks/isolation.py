@@ -152,6 +152,7 @@ class IsolatedMethod:
         self.version: str = facts["version"]
         self.weights: str = facts["weights"]
         self.random_weights: bool = facts["random_weights"]
+        self.inputs: tuple[str, ...] = facts["inputs"]
 
 
 class IsolatedDresser(IsolatedMethod):
@@ -362,6 +363,7 @@ class _Served:
             "version": method.version,
             "weights": method.weights,
             "random_weights": bool(getattr(method, "random_weights", False)),
+            "inputs": getattr(method, "inputs", ()),
             "dresses": callable(getattr(method, "dress", None)),
             "estimates": callable(getattr(method, "estimates", None)),
             "estimated": tuple(getattr(method, "estimated", ())),

@@ -177,6 +177,7 @@ def test_what_a_method_reports_is_shown_as_done_here(tmp_path: Path) -> None:
             from iper_toolkit import progress
 
             class Mine(Base):
+                inputs = ("frames", "keypoints")
                 def personalize(self, person):
                     with progress.task("personalizing", 40, "step") as advance:
                         advance(11)
@@ -186,6 +187,7 @@ def test_what_a_method_reports_is_shown_as_done_here(tmp_path: Path) -> None:
     )
     method = load_for_run(f"{tmp_path / 'mine.py'}:Mine", time_limit=60)
     assert isinstance(method, IsolatedMethod)
+    assert method.inputs == ("frames", "keypoints")
     seen: list[str] = []
     ended = threading.Event()
 
