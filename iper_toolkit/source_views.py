@@ -218,7 +218,7 @@ def _cut(masks: NDArray[np.uint8]) -> Floats:
     person = masks > 127
     rows = person[:, 0].any(1) | person[:, -1].any(1)
     edges = rows | person[:, :, 0].any(1) | person[:, :, -1].any(1)
-    return edges.astype(np.float64)
+    return np.asarray(edges, np.float64)
 
 
 def _foreign(masks: NDArray[np.uint8], body: NDArray[np.bool_]) -> tuple[Floats, Floats]:

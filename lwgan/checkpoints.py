@@ -197,6 +197,11 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         raise CheckpointError(
             f"{path} is damaged: its numbers are not those that were saved. Get it again."
         )
+    if bad := [key for key, tensor in weights.items() if not tensor.isfinite().all()]:
+        raise CheckpointError(
+            f"{path} holds numbers that are not finite: {shorten(bad)}. Get it again, or take one that was saved "
+            "earlier."
+        )
     with torch.device("meta"):  # without drawing random numbers that would be thrown away
         generator = build_generator(config)
     # A copy, because the file's own memory would change with the file.

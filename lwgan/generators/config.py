@@ -16,6 +16,14 @@ Fusion = Literal[
     "texture-warping",
 ]
 ATTENTION: tuple[Fusion, ...] = ("attention-spade", "attention-adain")
+_MOST = {
+    "background_channels": 8192,
+    "background_blocks": 256,
+    "channels": 8192,
+    "residual_blocks": 256,
+    "spade_hidden": 8192,
+    "num_sources": 256,
+}
 BASELINES: tuple[Fusion, ...] = ("input-concat", "texture-warping")
 
 
@@ -58,6 +66,12 @@ class GeneratorConfig:
                 raise ValueError(
                     f"{name} is {getattr(self, name)!r}; it takes a whole number of 1 or more."
                 )
+        # Far beyond any network that is in use: a damaged file must not ask for one that takes hours to build.
+        for name, most in _MOST.items():
+            value = getattr(self, name)
+            largest = max(value) if isinstance(value, tuple) else value
+            if largest > most:
+                raise ValueError(f"{name} is {value}; it takes at most {most}.")
         if self.temporal and self.fusion not in ATTENTION:
             raise ValueError(
                 f"temporal is on, but {self.fusion!r} cannot attend to an earlier frame. Switch it "

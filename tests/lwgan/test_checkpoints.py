@@ -430,3 +430,27 @@ def test_the_digest_is_that_of_the_file(file: Path) -> None:
 
     checkpoint: Checkpoint = load_checkpoint(file)
     assert checkpoint.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(
+    value: float, tmp_path: Path, toy_tables: SurfaceTables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lwgan import checkpoints
+
+    made = random_checkpoint("addlwb", 0, toy_tables)
+    with torch.no_grad():
+        next(made.generator.parameters()).flatten()[0] = value
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoints, "_check_finite", lambda *weights: None)
+        save_checkpoint(
+            tmp_path / "w.safetensors", made.generator, surface=made.surface, origin=made.origin
+        )
+    with pytest.raises(CheckpointError, match="not finite"):
+        load_checkpoint(tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize("name", ["residual_blocks", "background_blocks", "spade_hidden"])
+def test_no_network_of_a_billion_is_begun(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} is 1000000000; it takes at most"):
+        GeneratorConfig(**{name: 10**9})
