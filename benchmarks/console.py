@@ -34,11 +34,3 @@ def _in_words(outcomes: list[Outcome]) -> str:
     ]
     cases = ", ".join(dict.fromkeys(one.case for one in outcomes))
     return visible("; ".join([cases, *bad]))
-
-
-def by_reason(missing: dict[str, str]) -> dict[str, str]:
-    """Reasons are long and shared: "fid, kid" -> why."""
-    by_reason: dict[str, list[str]] = {}
-    for name, reason in missing.items():
-        by_reason.setdefault(reason, []).append(name)
-    return {", ".join(names): reason for reason, names in by_reason.items()}

@@ -12,6 +12,14 @@ import torch
 import iper_toolkit
 
 
+def resolve_device(device: str) -> str:
+    """What a device on the command line means here: "auto" is the GPU if torch can use one. Raises as `check_device`."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    check_device(device)
+    return device
+
+
 def check_device(device: str) -> None:
     """Raise ValueError unless torch can compute there: else every case would fail, and count against the method."""
     try:

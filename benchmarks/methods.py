@@ -6,8 +6,10 @@ Pictures that were made elsewhere enter as `PictureFolder`; a class of anybody's
 ``file.py:Class``.
 """
 
+import hashlib
 import importlib
 import importlib.util
+import inspect
 import re
 import sys
 import traceback
@@ -229,6 +231,8 @@ class Method(Protocol):
     name: str
     version: str
     weights: str
+
+    # A class on the command line needs no more than `name`, `personalize` and `draw`: see `docs/methods.md`.
 
     def setup(self, setup: Setup) -> None:
         """Called once in each process, before anything else is asked or written. Errors here stop the run."""
@@ -475,7 +479,7 @@ def load_method(spec: str) -> Method:
 
         method = LwganMethod(USUAL_WEIGHTS)
     elif ":" in rest:
-        method = _load_class(rest)
+        method = _load_class(rest, renamed)
     else:
         raise ValueError(f"Unknown method {spec!r}. It takes one of {_TAKES}.")
     if renamed:
@@ -498,6 +502,16 @@ def with_weights(specs: Sequence[str], weights: str) -> tuple[str, ...]:
             f"--weights {weights} is for --method lwgan, and the methods are {', '.join(specs)}."
         )
     return tuple(completed)
+
+
+def check_size(specs: Sequence[str], size: int) -> None:
+    """Raise ValueError, before anything is loaded, if one of the methods cannot draw pictures of this side."""
+    for spec in specs:
+        if re.fullmatch(r"lwgan(:.*)?", spec_without_name(spec)) and size % 8:
+            raise ValueError(
+                f"method {spec}: the networks halve pictures three times, so --size must be a multiple of 8; it is {size}. "
+                f"Take --size {round(size / 8) * 8}, or leave the method out."
+            )
 
 
 def as_dresser(method: Method) -> Dresser:
@@ -549,7 +563,7 @@ def check_name(name: str) -> None:
         )
 
 
-def _load_class(spec: str) -> Method:
+def _load_class(spec: str, name: str) -> Method:
     where, _, class_name = spec.rpartition(":")
     if where.endswith(".py") and not Path(where).is_file():
         raise FileNotFoundError(f"There is no file {where}.")
@@ -566,11 +580,43 @@ def _load_class(spec: str) -> Method:
         method = made()
     except METHOD_ERRORS as error:
         raise _not_loaded(spec, "cannot be made without arguments", error) from error
-    if not isinstance(method, Method):
-        parts = ("name", "version", "weights", "setup", "personalize", "draw")
-        lacks = ", ".join(part for part in parts if not hasattr(method, part))
-        raise ValueError(f"{spec} is no method: it lacks {lacks}. See benchmarks.methods.Method.")
-    return method
+    lacks = [part for part in ("personalize", "draw") if not callable(getattr(method, part, None))]
+    if not name and not hasattr(method, "name"):
+        lacks.insert(0, "name")
+    if lacks:
+        raise ValueError(
+            f"{spec} is no method: it lacks {', '.join(lacks)}. A method has a name and the methods personalize(person) and "
+            "draw(motion); examples/my_method.py is one, and docs/methods.md says what they are given."
+        )
+    defaults = {
+        "name": name,
+        "version": _version_of_source(method),
+        "weights": "",
+        "setup": _no_setup,
+    }
+    for part, default in defaults.items():
+        if not hasattr(method, part):
+            try:
+                setattr(method, part, default)
+            except AttributeError as error:
+                raise ValueError(
+                    f"{spec} lacks {part}, and takes no attribute: {error}."
+                ) from error
+    found: Method = method
+    return found
+
+
+def _no_setup(setup: Setup) -> None:
+    pass
+
+
+def _version_of_source(method: object) -> str:
+    """What tells one state of a class's file from another, for a method that does not say its version."""
+    try:
+        source = Path(inspect.getfile(type(method))).read_bytes()
+    except (OSError, TypeError):  # typed into an interpreter
+        return "unknown"
+    return f"source-{hashlib.sha256(source).hexdigest()[:12]}"
 
 
 def _not_loaded(spec: str, what: str, error: BaseException) -> ValueError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from benchmarks.console import by_reason, progress
+from benchmarks.console import progress
 from benchmarks.tasks import GROUPS, KINDS, TASKS
 from iper_toolkit.console import (
     EXISTING_FOLDER,
@@ -175,7 +176,10 @@ def _shared_options(command: Callable[..., None]) -> Callable[..., None]:
     help="Of --method lwgan: a file of weights, the folder of a training run, or random[:SEED].",
 )
 @click.option(
-    "--device", default="cpu", show_default=True, help="Where a method computes: cpu, cuda."
+    "--device",
+    default="cpu",
+    show_default=True,
+    help="Where a method computes: cpu, cuda, cuda:1; auto: the GPU if there is one.",
 )
 @click.option(
     "--precision",
@@ -299,7 +303,8 @@ def _run(
     from benchmarks.judging import Judges
     from benchmarks.leaderboard import build_boards
     from benchmarks.leaderboard_text import as_text
-    from benchmarks.methods import estimated_poses
+    from benchmarks.machine import resolve_device
+    from benchmarks.methods import check_size, estimated_poses
     from benchmarks.planning import Settings
     from benchmarks.record import read_run
     from benchmarks.results import read_rows
@@ -307,6 +312,8 @@ def _run(
     from benchmarks.tasks import default_kind
     from benchmarks.workers import RunDescription, run_described
 
+    check_size(methods, size)
+    device = resolve_device(device)
     words = tuple(filter(None, (word.strip() for word in metrics.split(","))))
     chosen = choose_metrics(
         words,
@@ -383,6 +390,10 @@ def _run(
             click.echo(as_text(build_boards(read_rows(rows), sets)), nl=False)
         _tell_problems(plan, settings, summary, chosen.missing)
         click.echo(f"{done.out}: {_state_in_words(plan, complete, len(unreadable))}")
+        if has_table:
+            click.echo(
+                f"Pictures and tables on one page: lwgan-bench report {shlex.quote(str(done.out))}"
+            )
         if nothing_scored:
             click.echo("There is no table: not one frame could be scored.", err=True)
     sys.exit(1 if failed or plan.missing or unreadable or nothing_scored else 0)
@@ -411,9 +422,14 @@ def _tell_problems(
             err=True,
         )
     if missing_metrics:
-        click.echo(f"{count(len(missing_metrics), 'metric')} not scored:", err=True)
-    for names, reason in by_reason(missing_metrics).items():
-        click.echo(f"  {names}: {reason}", err=True)
+        some = list(missing_metrics)[:3]
+        more = ", ..." if len(missing_metrics) > len(some) else ""
+        click.echo(
+            f"{count(len(missing_metrics), 'metric')} not scored ({', '.join(some)}{more}): files of others are not here, "
+            "or the pictures are too small. What is missing, and how to get it: `iper assets --missing`; the reason of "
+            "each metric: run.json.",
+            err=True,
+        )
     print_problems("without a frame to score, so not in the table", summary["unscored_cases"])
     print_problems("not in the dataset", plan.missing)
     print_problems("unreadable", summary["unreadable_cases"])

@@ -285,7 +285,7 @@ class Run:
         if estimates is None or drawing.failure is not None:
             return
         try:
-            scorer.expect(drawing.method.name, estimates(read.motion))
+            scorer.expect(drawing.method.name, estimates(read.motion.seen_by(drawing.method)))
         except METHOD_ERRORS as error:
             drawing.fail(error)
 

@@ -69,7 +69,7 @@ def test_a_class_in_a_file(tmp_path: Path) -> None:
         "    name = 'other'\n"
     )
     assert load_method(f"x={path}:Mine").name == "x"
-    with pytest.raises(ValueError, match="lacks version, weights, setup, personalize, draw"):
+    with pytest.raises(ValueError, match="lacks personalize, draw"):
         load_method(f"x={path}:Other")
     with pytest.raises(ValueError, match="has no 'Nobody'"):
         load_method(f"x={path}:Nobody")
