@@ -10,6 +10,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from benchmarks.cli import main
+from benchmarks.footage import inputs_of
+from benchmarks.isolation import load_for_run
 from benchmarks.methods import load_method
 from benchmarks.results import read_rows
 from iper_toolkit.clip import Dataset
@@ -30,7 +32,6 @@ def call(
 ) -> Callable[..., Result]:
     monkeypatch.setattr(Dataset, "open", classmethod(lambda _, root: dataset))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(EXAMPLE.parents[1]))  # where the drawn clips' class is
     (tmp_path / "data").mkdir()
     (tmp_path / "protocol").rename(tmp_path / "data" / "protocol")
 
@@ -86,21 +87,14 @@ def test_what_is_missing_is_named(
         load_method(_write(LEAST.replace(old, new)))
 
 
-def test_a_method_in_a_process_of_its_own_gets_the_inputs_that_it_asks_for(
-    call: Callable[..., Result],
+def test_a_method_in_a_process_of_its_own_tells_what_it_asks_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = _write("""
-        class Mine:
-            name, inputs = "mine", ("frames",)
-            def personalize(self, person): pass
-            def draw(self, motion): return list(motion.frames())
-    """)
-    done = call("--method", spec, "--metrics", "l1")
-    assert done.exit_code == 0, done.output
-    rows = read_rows(Path("runs/imitation-fake/rows.parquet")).to_pylist()
-    assert {row["value"] for row in rows} == {0.0}  # the truth itself
-    about = json.loads(Path("runs/imitation-fake/run.json").read_text())
-    assert about["methods"]["mine"]["inputs"] == ["frames"]
+    monkeypatch.chdir(tmp_path)
+    spec = _write(LEAST.replace('name = "mine"', 'name, inputs = "mine", ("frames",)'))
+    method = load_for_run(spec)
+    assert inputs_of(method) == ("frames",)
+    method.close()  # type: ignore[attr-defined]
 
 
 def test_run_ends_with_one_line_on_what_is_missing(
