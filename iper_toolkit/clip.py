@@ -58,15 +58,16 @@ class Dataset:
 
     @classmethod
     def open(cls, root: Path | str) -> Dataset:
-        """Read the tables of a root. Raises `manifest.NotPrepared` with what to run."""
+        """Read the tables of a root, and compare them with their record.
+
+        Raises:
+            manifest.NotPrepared: there are none.
+            manifest.BadManifest: they were edited, damaged or mixed. Both say what to run.
+        """
         root = Path(root)
         about = manifest.read_about(root)
+        manifest.check_files(root, about)
         clips = manifest.read_clips(root)
-        if manifest.table_digest(clips) != about["digests"]["clips"]:
-            raise manifest.BadManifest(
-                f"{root / manifest.FOLDER}: clips.parquet and dataset.json do not belong together. "
-                f"Run: iper prepare --root {root}"
-            )
         return cls(
             root=root,
             name=about["name"],
@@ -240,6 +241,7 @@ class Clip:
         """
         _check_size(size)
         path = stage_folder(self.root, "proxy", self.id) / "background.png"
+        self._check_cached(path, "background_sha256")
         return resize(read_image(path), (size, size))
 
     @property
@@ -287,7 +289,9 @@ class Clip:
 
     @cached_property
     def _packed_masks(self) -> PackedMasks:
-        packed = PackedMasks.read(stage_folder(self.root, "mask", self.id) / "masks.npz")
+        path = stage_folder(self.root, "mask", self.id) / "masks.npz"
+        self._check_cached(path, "masks_sha256")
+        packed = PackedMasks.read(path)
         if packed.crop != self.crop or len(packed) != self.num_frames:
             raise manifest.BadManifest(
                 f"The cache of clip {self.id} is newer than the tables. Run: iper prepare --root "
@@ -295,11 +299,27 @@ class Clip:
             )
         return packed
 
+    def _check_cached(self, path: Path, column: str) -> None:
+        """Refuse a file of the cache that is not the one that the tables record."""
+        try:
+            same = manifest.file_sha256(path) == self.row[column]
+        except FileNotFoundError as error:
+            raise manifest.BadManifest(
+                f"{path} is missing. Run: iper prepare --root {self.root}"
+            ) from error
+        if not same:
+            raise manifest.BadManifest(
+                f"{path} is damaged, or the cache of clip {self.id} is newer than the tables. Run: iper prepare "
+                f"--root {self.root}"
+            )
+
     # ---------------------------------------------------------------------------------- frames table
 
     @cached_property
     def _table(self) -> Any:
-        return manifest.read_frames_table(self.root, self.id)
+        table = manifest.read_frames_table(self.root, self.id)
+        manifest.check_clip_frames(self.root, self.row, table)
+        return table
 
     def params(self, indices: Sequence[int] | None = None) -> BodyParams:
         """The body's fit, all frames or some; cameras are in NDC of the crop."""

@@ -53,6 +53,10 @@ from iper_toolkit.unread import unmatched_names, unread_files
 _log = logging.getLogger(__name__)
 
 FAILURE_FILE = "failure.json"
+HASHED = (".json", ".npy", ".npz", ".parquet")
+"""Endings of the cache's files whose content counts, not only the size: numbers that tables and later stages take over."""
+_DAMAGED = (OSError, ValueError, KeyError, TypeError, RecursionError)
+"""What reading a damaged record of the cache raises; it is made again."""
 WARNINGS_FILE = "warnings.json"
 
 
@@ -340,11 +344,17 @@ def is_done(stage: Stage, work: ClipWork, key: str) -> bool:
     try:
         record = read_json(folder / STAGE_FILE)
         return record["key"] == key and all(
-            (folder / name).stat().st_size == record["outputs"][name]["bytes"]
-            for name in stage.makes
+            _is_whole(folder / name, record["outputs"][name]) for name in stage.makes
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except _DAMAGED:
         return False
+
+
+def _is_whole(path: Path, entry: dict[str, Any]) -> bool:
+    """Whether a file of the cache is as recorded. Of pictures and videos only the size counts: reading all takes long."""
+    if path.stat().st_size != entry["bytes"]:
+        return False
+    return not path.name.endswith(HASHED) or manifest.file_sha256(path) == entry["sha256"]
 
 
 def _run_stage(stage: Stage, work: ClipWork, key: str) -> None:
@@ -454,7 +464,7 @@ def _state(work: ClipWork) -> str | None:
         failure = read_json(folder / FAILURE_FILE)
         if failure["key"] == _failure_key(work):
             return str(failure["error"])
-    except (OSError, ValueError, KeyError):
+    except _DAMAGED:
         pass  # no failure on record, or a stale one
     try:
         stamp = source_stamp(work)
@@ -463,7 +473,7 @@ def _state(work: ClipWork) -> str | None:
             keys[stage.name] = stage_key(stage, work, stamp, keys)
             if not is_done(stage, work, keys[stage.name]):
                 return None
-    except (OSError, ValueError, KeyError):
+    except _DAMAGED:
         return None
     return ""
 

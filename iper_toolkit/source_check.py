@@ -47,7 +47,7 @@ def _is_as_recorded(root: Path, row: Mapping[str, Any]) -> bool:
         stamp = stamp_of(root, files, synthetic=synthetic)
         same_tables = record["digests"][role] == row["source_sha256"]
         return same_tables and bool(done["key"] == source_key(stamp))
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return False  # no sound record: the pictures themselves decide
 
 

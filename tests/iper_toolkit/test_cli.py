@@ -180,7 +180,7 @@ def test_check_finds_nothing_where_nothing_is(copy: Path) -> None:
         "smpls/001/1/1/pose_shape.pkl",
         "masks/001/1/1.npz",
         "cache/mask-v2/001/1/1/masks.npz",
-        "cache/proxy-v2/002/1/2/proxy.mp4",
+        "cache/proxy-v3/002/1/2/proxy.mp4",
         "manifests/frames.parquet",
         "manifests/clips.parquet",
     ],
