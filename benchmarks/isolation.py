@@ -181,8 +181,10 @@ class _Child:
         )
         self._answers: queue.Queue[Any] = queue.Queue()
         assert self._process.stdout is not None  # a pipe
-        self._tasks: list[progress.Task] = []  # what the child does, shown as done here
-        threading.Thread(target=self._listen, args=(self._process.stdout,), daemon=True).start()
+        self._shown = _Shown()
+        threading.Thread(
+            target=_listen, args=(self._process.stdout, self._answers, self._shown), daemon=True
+        ).start()
         self._finalize = weakref.finalize(self, _end, self._process)
 
     @property
@@ -205,7 +207,7 @@ class _Child:
         try:
             _write(self._process.stdin, request)
             answer = self._answers.get(timeout=time_limit or self.time_limit)
-            self._show([])
+            self._shown.show([])
         except OSError:
             answer = _GONE
         except queue.Empty:
@@ -222,24 +224,8 @@ class _Child:
         return value
 
     def end(self) -> None:
-        self._show([])
+        self._shown.show([])
         self._finalize()
-
-    def _show(self, tasks: list[progress.Task]) -> None:
-        progress.replace(self._tasks, tasks)
-        self._tasks = tasks
-
-    def _listen(self, pipe: IO[bytes]) -> None:
-        """Read answers until the pipe is closed; in a thread, because pipes have no time limit everywhere."""
-        try:
-            while True:
-                kind, content = _read(pipe)
-                if kind == "progress":
-                    self._show([progress.Task(*fields) for fields in content])
-                else:
-                    self._answers.put((kind, content))
-        except (OSError, EOFError, ValueError, TypeError, pickle.UnpicklingError):
-            self._answers.put(_GONE)
 
     def _how_it_ended(self) -> str:
         try:
@@ -256,6 +242,33 @@ class _Child:
 
 
 _GONE = object()
+
+
+class _Shown:
+    """What a child does at present, shown as done by this process."""
+
+    def __init__(self) -> None:
+        self._tasks: list[progress.Task] = []
+
+    def show(self, tasks: list[progress.Task]) -> None:
+        progress.replace(self._tasks, tasks)
+        self._tasks = tasks
+
+
+def _listen(pipe: IO[bytes], answers: "queue.Queue[Any]", shown: _Shown) -> None:
+    """Read answers until the pipe is closed; in a thread, because pipes have no time limit everywhere.
+
+    It knows nothing of the `_Child`, which can so be collected, and ends its process then.
+    """
+    try:
+        while True:
+            kind, content = _read(pipe)
+            if kind == "progress":
+                shown.show([progress.Task(*fields) for fields in content])
+            else:
+                answers.put((kind, content))
+    except (OSError, EOFError, ValueError, TypeError, pickle.UnpicklingError):
+        answers.put(_GONE)
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

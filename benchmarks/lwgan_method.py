@@ -26,7 +26,7 @@ from lwgan.generators import GeneratorConfig
 from lwgan.generators.records import SIZE_MULTIPLE
 from lwgan.person import Dressed, Person
 from lwgan.personalization import PRESETS, Preset, personalize
-from lwgan.precision import Precision, resolve_precision
+from lwgan.precision import Precision, drawing_precision, resolve_precision
 from lwgan.surface_tables import surface_tables
 from lwgan.synthesis import UNTRAINED_CONVENTION, draw_frames, set_scene
 from lwgan.tasks import Plan
@@ -88,11 +88,7 @@ class LwganMethod:
         check_surface(self._checkpoint, tables)
         self._body, self._device = setup.body, torch.device(setup.device)
         self._learning = resolve_precision(setup.precision, self._device.type)
-        self._precision = self._learning
-        if setup.precision == "auto" and self._device.type == "cuda":
-            self._precision = (
-                "float32"  # as boards have been drawn on a GPU; learning is in bfloat16
-            )
+        self._precision = drawing_precision(setup.precision, self._device.type)
         version = self._version
         if self._preset in ("quick", "thorough") and self._learning != "float32":
             version = f"{version}-learned-{self._learning}"

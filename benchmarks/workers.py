@@ -100,6 +100,13 @@ def _do(group: tuple[Case, ...]) -> list[Outcome]:
     return _of_this_process.do(group)
 
 
+def _end_children(run: Run) -> None:
+    """End the processes of methods that have one of their own."""
+    for method in run.methods:
+        if isinstance(method, IsolatedMethod):
+            method.close()
+
+
 def run_described(
     description: RunDescription,
     *,
@@ -115,15 +122,18 @@ def run_described(
     description = description.absolute()  # before code of others is loaded
     if workers <= 1:
         run = description.build()
-        outcomes, complete = run_all(run, shard=shard, tell=tell)
+        try:
+            outcomes, complete = run_all(run, shard=shard, tell=tell)
+        finally:
+            _end_children(run)
         return run, outcomes, complete
     threads = max(1, (os.cpu_count() or 1) // workers)
     description = replace(description, threads=threads)
     run = description.build()
-    run.open()
-    for method in run.methods:  # the workers have their own
-        if isinstance(method, IsolatedMethod):
-            method.close()
+    try:
+        run.open()
+    finally:
+        _end_children(run)  # the workers have their own
     groups = run.plan(shard).groups
     outcomes = []
     deaths: list[str] = []

@@ -210,7 +210,7 @@ def _level(direction: torch.Tensor) -> torch.Tensor:
 def _unsure(confidence: Floats) -> Floats:
     """(N, 25) -> (N,) in 0 .. 1. Fits that came without keypoints are equally sure."""
     known = np.nan_to_num(confidence, nan=1.0).clip(0, 1)
-    return 1 - known[:, [*_FACE, *_LIMBS]].mean(1)
+    return np.asarray(1 - known[:, [*_FACE, *_LIMBS]].mean(1), np.float64)
 
 
 def _cut(masks: NDArray[np.uint8]) -> Floats:

@@ -18,6 +18,7 @@ from iper_toolkit.naming import normalised, printable
 # What the toolkit itself writes or reads beside clips, and what people keep with a dataset.
 _OWN_FOLDERS = ("manifests", "cache", "protocol", "truth", "runs")
 _OWN_FILES = ("dataset.toml", "train.txt", "val.txt", "fashion_train.txt", "fashion_test.txt")
+_BESIDE_FITS = "kps.pkl"  # iPER ships its own keypoints beside its fits
 _DOCUMENTS = ("readme", "license", "licence", "copying", "changelog", "citation")
 
 
@@ -69,6 +70,8 @@ def _unread_below(
 def _is_expected(path: Path, in_root: bool, in_frames: bool) -> bool:
     name = path.name.lower()
     if in_frames and path.suffix.lower() in FRAME_SUFFIXES:
+        return True
+    if path.name == _BESIDE_FITS and path.with_name("pose_shape.pkl").is_file():
         return True
     return (in_root and name in _OWN_FILES) or path.stem.lower() in _DOCUMENTS
 

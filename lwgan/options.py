@@ -329,9 +329,9 @@ class DrawingOptions:
         """The torch.dtype that the network computes in."""
         import torch
 
-        from lwgan.precision import resolve_precision
+        from lwgan.precision import drawing_precision
 
-        return getattr(torch, resolve_precision(self.precision, self.torch_device()))
+        return getattr(torch, drawing_precision(self.precision, self.torch_device()))
 
     def files(self, names: Sequence[str] = ()) -> list[Files]:
         """The files of each plan; several plans are told apart by their names."""

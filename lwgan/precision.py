@@ -58,6 +58,16 @@ def resolve_precision(choice: str, device: str = "cpu") -> Precision:
     return _measured[machine]
 
 
+def drawing_precision(choice: str, device: str = "cpu") -> Precision:
+    """As `resolve_precision`, for pictures that are shown or scored: on a GPU `auto` means float32.
+
+    There both are fast, and frames are compared with those of other machines.
+    """
+    if choice == "auto" and device != "cpu":
+        return "float32"
+    return resolve_precision(choice, device)
+
+
 def fastest_precision() -> Precision:
     """Measure one convolution, forward and backward, in both precisions; takes at most a second or so."""
     seconds = {name: measure_convolution(name) for name in get_args(Precision)}

@@ -219,3 +219,14 @@ def protocol(dataset: FakeDataset, tmp_path: Path) -> Protocol:
         self_imitation=[(name, 0, length - 1) for name, length in lengths.items()],
         cross_imitation=[("001/1/2", "002/1/2", 1, 5, 0, 4)],
     )
+
+
+@pytest.fixture(autouse=True)
+def methods_in_this_process(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process for each method takes seconds to start; test_isolation.py is what needs them."""
+    if request.path.name != "test_isolation.py":
+        from benchmarks.methods import load_method
+
+        monkeypatch.setattr("benchmarks.workers.load_for_run", lambda spec, **_: load_method(spec))
