@@ -14,6 +14,7 @@ from iper_toolkit.cli import main
 from iper_toolkit.console import chosen_shard
 from iper_toolkit.prepare import shard_of
 from iper_toolkit.protocols import load_protocol
+from iper_toolkit.stages import VERSIONS
 from iper_toolkit.video import probe
 
 
@@ -180,7 +181,7 @@ def test_check_finds_nothing_where_nothing_is(copy: Path) -> None:
         "smpls/001/1/1/pose_shape.pkl",
         "masks/001/1/1.npz",
         "cache/mask-v2/001/1/1/masks.npz",
-        "cache/proxy-v3/002/1/2/proxy.mp4",
+        f"cache/proxy-v{VERSIONS['proxy']}/002/1/2/proxy.mp4",
         "manifests/frames.parquet",
         "manifests/clips.parquet",
     ],

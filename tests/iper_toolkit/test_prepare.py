@@ -586,8 +586,8 @@ def test_a_full_disk_fails_one_clip_and_leaves_nothing_half_written(
     monkeypatch.setattr(proxy, "write_video", full)
     reason = failure_of(root)
     assert reason == (
-        "Cannot write cache/proxy-v2/001/1/1: the disk is full: free some space and run the same "
-        "command again"
+        f"Cannot write cache/proxy-v{VERSIONS['proxy']}/001/1/1: the disk is full: free some space and run the "
+        "same command again"
     )
     assert os.listdir(stage_folder(root, "proxy", "001/1/1")) == []
     monkeypatch.undo()
