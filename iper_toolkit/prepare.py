@@ -513,9 +513,29 @@ def _run_all(
     works = [replace(base, clip=clip) for clip in clips]
     if workers == 1:
         for work in works:
-            yield work.clip.clip_id, run_stages(work)
+            mark = base.root / "cache" / "locks" / f"{work.clip.clip_id}.begun"
+            if mark.is_file():  # it killed the process that began it: its death must not be ours
+                yield from _run_in_processes([work], 1)
+                mark.unlink(missing_ok=True)
+                continue
+            with _marked(mark):
+                outcome = run_stages(work)
+            yield work.clip.clip_id, outcome
         return
     yield from _run_in_processes(works, workers)
+
+
+@contextlib.contextmanager
+def _marked(mark: Path) -> Iterator[None]:
+    """A file that stays only where the process dies within the block, as one that is killed for memory does."""
+    with contextlib.suppress(OSError):  # a full disk is told by the stages
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            mark.unlink(missing_ok=True)
 
 
 def _run_in_processes(works: Sequence[ClipWork], workers: int) -> Iterator[tuple[str, Outcome]]:

@@ -29,7 +29,7 @@ from iper_toolkit.prepare import (
     prepare,
     shard_of,
 )
-from iper_toolkit.stages import VERSIONS, Options, read_json, stage_folder
+from iper_toolkit.stages import VERSIONS, ClipWork, Options, read_json, stage_folder
 from iper_toolkit.video import probe, write_video
 
 MakeRoot = Callable[..., Path]
@@ -383,6 +383,33 @@ def deadly(stage, work, key):
 
 prepare._run_stage = deadly
 """
+
+
+def test_a_clip_that_kills_its_process_stops_the_next_start_no_more(
+    mini_root: MakeRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one worker clips run in the command's own process; the mark that a dead one leaves sends them elsewhere."""
+    root = mini_root(2)
+    mark = root / "cache" / "locks" / "002" / "1" / "1.begun"
+    mark.parent.mkdir(parents=True)
+    mark.touch()
+    elsewhere: list[str] = []
+
+    def killed(works: list[ClipWork], workers: int) -> list[tuple[str, prepare_module.Outcome]]:
+        elsewhere.extend(work.clip.clip_id for work in works)
+        error = ValueError("its process was killed by SIGKILL: too little memory")
+        return [
+            (w.clip.clip_id, prepare_module.Outcome(prepare_module._record_failure(w, error), True))
+            for w in works
+        ]
+
+    monkeypatch.setattr(prepare_module, "_run_in_processes", killed)
+    summary = prepare(root)
+    assert elsewhere == ["002/1/1"]
+    assert summary.tables_written
+    assert summary.prepared == ("001/1/1",)
+    assert "SIGKILL" in summary.failures["002/1/1"]
+    assert not list(root.rglob("*.begun"))
 
 
 # ------------------------------------------------------------------------------------------ bad input
