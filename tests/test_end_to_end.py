@@ -44,6 +44,7 @@ def undisturbed(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def command(root: Path, out: Path, *more: str) -> list[str]:
     start = [sys.executable, "-m", "benchmarks", "run", "--task", "imitation"]
+    start += ["--method", "copy", "--method", "warp"]
     return [*start, "--root", str(root), "--out", str(out), *ONE_PERSON_OPTIONS, *more]
 
 
