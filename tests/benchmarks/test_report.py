@@ -55,6 +55,8 @@ class Pattern:
             mask[8:24, 4 + index : 14 + index] = 255
         return masks
 
+    appearance_masks = masks
+
     def params(self, indices: Sequence[int] | None = None) -> BodyParams:
         count = self.num_frames if indices is None else len(indices)
         return BodyParams.from_array(self.body_id, torch.zeros(count, 85))
