@@ -373,7 +373,7 @@ def test_settings_change_by_word_and_by_file(tmp_path: Path) -> None:
         ("small", ("steps=0",), "at least 1"),
         ("small", ("losses.person=-1",), "0 or more"),
         ("small", ("generator.background_network=true",), "whole pictures"),
-        ("small", ("precision=float8",), "float32 or bfloat16"),
+        ("small", ("precision=float8",), "auto, float32, bfloat16"),
     ],
 )
 def test_wrong_settings_are_named(name: str, changes: tuple[str, ...], words: str) -> None:
