@@ -7,7 +7,7 @@ DEMO ?= demo
 
 help:
 	@echo "make setup      create .venv with the versions of requirements.lock"
-	@echo "make demo       synthesise people, prepare them, run the benchmark, write a report (20 minutes of CPU at most)"
+	@echo "make demo       synthesise people, prepare them, run the benchmark, write a report (about 14 minutes of CPU with AVX2, extrapolated)"
 	@echo "make demo-full  the same with 24 people and four ablations; says first how long it will take"
 	@echo "make test       the fast tests (CPU, offline, under 10 minutes)"
 	@echo "make test-slow  the slow proofs: kills, wheel, coverage of the intervals"
@@ -24,7 +24,7 @@ setup: .venv/ready
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	touch $@
 
-# At most 20 minutes of CPU on a processor with AVX2 and no more; it says at its end what it took.
+# Meant for at most 20 minutes of CPU with AVX2 and no more (14 extrapolated from a part); it says what it took.
 demo: setup
 	$(BIN)/python scripts/demo.py --out $(DEMO)
 

@@ -191,7 +191,7 @@ def _shared_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--time-limit",
     type=click.FloatRange(0, min_open=True),
-    default=1800.0,
+    default=1800.0,  # isolation.TIME_LIMIT, whose import would slow --help
     show_default=True,
     help="Seconds that a method may take to be set up, for a person, or for a picture; then it is ended and the case "
     "counts as failed.",

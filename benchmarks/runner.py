@@ -183,7 +183,7 @@ class Run:
             for method in todo:
                 if method.name not in learned:
                     self._seed(f"{method.name}/{case.person_key}")
-                    with progress.task(f"{method.name} meets the person"):
+                    with progress.task(f"{method.name} personalizes"):
                         learned[method.name] = _teach(method, people)
             try:
                 outcomes += self._score(read, todo, learned)
